@@ -1,0 +1,143 @@
+"""How candidates' sequences become arrays: buckets, chunks, and the order of the steps. Host code, numpy only.
+
+Each candidate's sequences are sorted by length into slots, longest first, and one permutation of slots per epoch serves
+the whole chunk: every candidate sees a uniformly random order of its own data, and at each step all candidates have
+sequences of similar length, so that one tight bucket serves them.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Row:
+    """One training sequence: token ids and their loss weights, of equal length."""
+
+    tokens: tuple[int, ...]
+    weights: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One inner loop: its data, hyper-parameters, and the numbers that seed its adapter and its data order."""
+
+    rows: tuple[Row, ...]
+    learning_rate: float
+    epochs: int
+    warmup_steps: int
+    seed: tuple[int, ...]  # adapter: (run seed, round, item, sample, retrain)
+    order: tuple[int, ...]  # data order: (run seed, round, retrain); the same for all that may share a chunk
+
+
+def bucket(length: int, smallest: int = 16) -> int:
+    """The least of smallest × {1, 1.25, 1.5, 1.75} × 2^k, rounded to a multiple of 8, that holds `length`."""
+    size = smallest
+    while size < length:
+        for quarter in (5, 6, 7):
+            between = -(-size * quarter // 32) * 8
+            if length <= between:
+                return between
+        size *= 2
+    return size
+
+
+def count_bucket(count: int) -> int:
+    """The least of 1, 2, 3, 4, 6, 8, 12, 16, 24, … that is at least `count`."""
+    size = 1
+    while size < count:
+        if size >= 2 and size + size // 2 >= count:
+            return size + size // 2
+        size *= 2
+    return size
+
+
+def steps_of(candidate: Candidate, batch: int) -> int:
+    """Optimizer steps of a candidate when each consumes `batch` sequences."""
+    return candidate.epochs * -(-len(candidate.rows) // batch)
+
+
+def plan_chunks(candidates: Sequence[Candidate], batch: int, limit: int) -> list[list[int]]:
+    """Indices of candidates that train together, at most `limit` in a chunk.
+
+    Only candidates with the same data order may share a chunk (so retrains of one candidate go to different ones); those
+    of similar step count and length do. The plan depends on the list alone, so a restart finds the same chunks.
+    """
+    by_order: dict[tuple[int, ...], list[int]] = {}
+    for index, candidate in enumerate(candidates):
+        by_order.setdefault(candidate.order, []).append(index)
+    chunks = []
+    for members in by_order.values():
+
+        def cost(index):
+            candidate = candidates[index]
+            lengths = sorted((len(row.tokens) for row in candidate.rows), reverse=True)
+            return steps_of(candidate, batch), lengths, index
+
+        members = sorted(members, key=cost)
+        chunks += [members[i : i + limit] for i in range(0, len(members), limit)]
+    return chunks
+
+
+def epoch_order(order: tuple[int, ...], epoch: int, count: int) -> np.ndarray:
+    """A uniformly random permutation of `count` slots; that of fewer slots is its restriction to them."""
+    return np.argsort(np.random.default_rng([*order, epoch]).random(count), kind="stable")
+
+
+def schedule_steps(candidates: Sequence[Candidate], batch: int) -> list[list[tuple[int, ...]]]:
+    """What each candidate trains on at each step: [step][candidate] -> slots (empty: the candidate idles).
+
+    With one sequence a step, candidates that have a slot meet at its step; larger batches are drawn consecutively from
+    each candidate's own order.
+    """
+    steps = []
+    for epoch in range(max(candidate.epochs for candidate in candidates)):
+        lanes = []
+        for candidate in candidates:
+            count = len(candidate.rows) if epoch < candidate.epochs else 0
+            slots = epoch_order(candidate.order, epoch, count).tolist()
+            lanes.append([tuple(slots[i : i + batch]) for i in range(0, count, batch)])
+        if batch == 1:
+            longest = max(len(lane) for lane in lanes)
+            order = epoch_order(candidates[0].order, epoch, longest).tolist()
+            steps += [[(slot,) if slot < len(lane) else () for lane in lanes] for slot in order]
+        else:
+            longest = max(len(lane) for lane in lanes)
+            steps += [[lane[i] if i < len(lane) else () for lane in lanes] for i in range(longest)]
+    return steps
+
+
+def slots_of(candidate: Candidate) -> list[Row]:
+    """The candidate's sequences, longest first."""
+    return sorted(candidate.rows, key=lambda row: -len(row.tokens))
+
+
+def fill_step(slotted: Sequence[Sequence[Row]], step: Sequence[tuple[int, ...]], shape: tuple[int, int], lanes: int):
+    """Arrays of one step: tokens int32 and weights float32 [lanes, A, B, T], valid bool [lanes].
+
+    `shape` is (A, B), micro-batches and sequences in each; lanes beyond the candidates idle.
+    """
+    micro, batch = shape
+    longest = max(len(slotted[lane][slot].tokens) for lane, slots in enumerate(step) for slot in slots)
+    tokens = np.zeros((lanes, micro * batch, bucket(longest)), np.int32)
+    weights = np.zeros(tokens.shape, np.float32)
+    valid = np.zeros(lanes, bool)
+    for lane, slots in enumerate(step):
+        valid[lane] = bool(slots)
+        for place, slot in enumerate(slots):
+            row = slotted[lane][slot]
+            tokens[lane, place, : len(row.tokens)] = row.tokens
+            weights[lane, place, : len(row.tokens)] = row.weights
+    split = (lanes, micro, batch, tokens.shape[-1])
+    return tokens.reshape(split), weights.reshape(split), valid
+
+
+def pad_left(prompts: Sequence[Sequence[int]], rows: int, length: int) -> tuple[np.ndarray, np.ndarray]:
+    """Prompts -> tokens int32 [rows, length] padded on the left, and the slot [rows] where each begins."""
+    tokens = np.zeros((rows, length), np.int32)
+    start = np.full(rows, length - 1, np.int32)
+    for row, prompt in enumerate(prompts):
+        tokens[row, length - len(prompt) :] = prompt
+        start[row] = length - len(prompt)
+    return tokens, start

@@ -1,0 +1,42 @@
+"""From a config to a judge; the local one runs on the engine."""
+
+from collections.abc import Callable
+
+from seal_jax.config import Config
+from seal_jax.engine.packing import Row
+from seal_jax.judges import lexical, local, remote
+from seal_jax.outer.actor import Actor, load_actor
+from seal_jax.tasks.task import Prompt
+
+
+def make(config: Config, fallback: Actor) -> Callable:
+    """The judge that the config names; the local one is `reward.judge_model`, or `fallback` where that is empty."""
+    reward = config.reward
+    if reward.judge == "lexical":
+        return lexical.grade
+    if reward.judge == "remote":
+        return remote.make(reward.judge_url, reward.judge_model, reward.judge_key)
+    actor = fallback
+    if reward.judge_model:
+        actor = load_actor(reward.judge_model, config.model.dtype, config.task.chat, config.engine)
+    return local.make(yes_no(actor), reward.judge_model or config.model.policy, actor.chat)
+
+
+def yes_no(actor: Actor) -> Callable[[list[Prompt]], list[tuple[float, float]]]:
+    """A function from prompts to the log-likelihoods of 'Yes' and 'No' as replies."""
+
+    def ask(prompts: list[Prompt]) -> list[tuple[float, float]]:
+        words = ("Yes", "No") if actor.chat else (" Yes", " No")
+        rows = [_reply(actor, prompt, word) for prompt in prompts for word in words]
+        limit = actor.engine.settings.decode_rows
+        found = []
+        for begin in range(0, len(rows), limit):
+            found += actor.engine.log_likelihood(actor.base, None, None, [rows[begin : begin + limit]])[0]
+        return list(zip(found[::2], found[1::2], strict=True))
+
+    return ask
+
+
+def _reply(actor: Actor, prompt: Prompt, word: str) -> Row:
+    head, tail = actor.tokenizer.encode_prompt(prompt), actor.tokenizer.encode(word)
+    return Row(tuple(head + tail), (0.0,) * len(head) + (1.0,) * len(tail))

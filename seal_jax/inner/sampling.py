@@ -1,0 +1,128 @@
+"""Generation: prefill once, then a decode loop over a cache that is an argument and a return value.
+
+`decode_step` is one candidate's step; callers vmap it inside the loop (a vmapped while_loop would copy the whole cache
+at every step). Rows are padded on the left, so all of them write to the same slot.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from seal_jax.model.transformer import Cache, Transformer, extend
+
+BLOCK = 256
+MAX_TRIES = 1000
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How the next token is chosen and when a row stops. Temperature 0 is greedy; top_k 0 and top_p 1 keep everything."""
+
+    temperature: float
+    top_p: float
+    top_k: int
+    stop_ids: tuple[int, ...]
+
+
+class Decoding(NamedTuple):
+    """Rows under way: tokens [B, T_new] written so far (`count` of them), done [B], and the cache behind them."""
+
+    cache: Cache
+    tokens: jax.Array
+    count: jax.Array
+    done: jax.Array
+
+
+def sample_token(key: jax.Array, logits: jax.Array, rules: Sampling) -> jax.Array:
+    """One token from logits [V]: temperature, then top-k, then top-p, without sorting the vocabulary.
+
+    A draw from the whole distribution that lies outside the nucleus (the tokens whose more probable rivals hold less
+    than top_p together, Holtzman et al. 2020) is rejected and drawn again, which is the renormalised nucleus exactly.
+    """
+    if rules.temperature == 0:
+        return jnp.argmax(logits).astype(jnp.int32)
+    logits = logits / rules.temperature
+    if rules.top_k:
+        logits = jnp.where(logits < jax.lax.top_k(logits, rules.top_k)[0][-1], -jnp.inf, logits)
+    weights = jnp.exp(logits - logits.max())
+    blocks = jnp.pad(weights, (0, -weights.size % BLOCK)).reshape(-1, BLOCK)
+    ends = jnp.cumsum(blocks.sum(axis=1))
+
+    def draw(tries):
+        point = jax.random.uniform(jax.random.fold_in(key, tries)) * ends[-1]
+        block = jnp.minimum(jnp.sum(ends <= point), ends.size - 1)
+        within = point - jnp.where(block > 0, ends[block - 1], 0.0)
+        token = block * BLOCK + jnp.minimum(jnp.sum(jnp.cumsum(blocks[block]) <= within), BLOCK - 1)
+        chosen = weights[jnp.minimum(token, weights.size - 1)]
+        above = jnp.sum(jnp.where(weights > chosen, weights, 0.0))
+        return token.astype(jnp.int32), (chosen > 0) & (above < rules.top_p * ends[-1])
+
+    def retry(carry):
+        tries, token, accepted = carry
+        new, good = draw(tries)
+        return tries + 1, jnp.where(accepted, token, new), accepted | good
+
+    most_likely = jnp.argmax(logits).astype(jnp.int32)
+    _, token, accepted = jax.lax.while_loop(
+        lambda carry: ~carry[2] & (carry[0] < MAX_TRIES), retry, (jnp.int32(0), most_likely, jnp.array(False))
+    )
+    return jnp.where(accepted, token, most_likely)
+
+
+def choose(logits: jax.Array, keys: jax.Array, position: jax.Array, rules: Sampling) -> jax.Array:
+    """Next token of every row: logits [B, V], one key per row [B]; the row's key is folded with the position."""
+    return jax.vmap(lambda key, row: sample_token(jax.random.fold_in(key, position), row, rules))(keys, logits)
+
+
+def prefill(model: Transformer, variables: dict, tokens: jax.Array, start: jax.Array) -> tuple[Cache, jax.Array]:
+    """Read prompts [B, T], padded on the left up to slot `start` [B] -> (cache of T slots, next-token logits [B, V])."""
+    hidden, (k, v) = model.apply(variables, tokens, start=start)
+    logits = model.apply({"params": variables["params"]}, hidden[:, -1], method="logits")
+    return Cache(k, v, jnp.int32(tokens.shape[1]), start), logits
+
+
+def begin(cache: Cache, logits: jax.Array, keys: jax.Array, max_new: int, rules: Sampling) -> Decoding:
+    """Fan each prefilled row out to its samples and choose their first tokens: keys [B·K], K samples of a row adjacent."""
+    samples = keys.shape[0] // logits.shape[0]
+    room = ((0, 0), (0, 0), (0, 0), (0, max_new), (0, 0))
+    k, v = (jnp.pad(jnp.repeat(t, samples, axis=1), room) for t in (cache.k, cache.v))
+    cache = Cache(k, v, cache.filled, jnp.repeat(cache.start, samples))
+    first = choose(jnp.repeat(logits, samples, axis=0), keys, jnp.int32(0), rules)
+    tokens = jnp.zeros((keys.shape[0], max_new), jnp.int32).at[:, 0].set(first)
+    return Decoding(cache, tokens, jnp.int32(1), is_stop(first, rules))
+
+
+def is_stop(token: jax.Array, rules: Sampling) -> jax.Array:
+    """Whether each token [B] ends its row."""
+    return jnp.isin(token, jnp.array(rules.stop_ids, jnp.int32)) if rules.stop_ids else jnp.zeros(token.shape, bool)
+
+
+def decode_step(model: Transformer, variables: dict, state: Decoding, keys: jax.Array, rules: Sampling) -> Decoding:
+    """Feed every row's last token and choose the next one; rows that are done go on unheeded."""
+    last = jax.lax.dynamic_slice_in_dim(state.tokens, state.count - 1, 1, axis=1)
+    hidden, new_kv = model.apply(variables, last, state.cache)
+    logits = model.apply({"params": variables["params"]}, hidden[:, -1], method="logits")
+    token = choose(logits, keys, state.count, rules)
+    tokens = jax.lax.dynamic_update_slice_in_dim(state.tokens, token[:, None], state.count, axis=1)
+    return Decoding(extend(state.cache, new_kv), tokens, state.count + 1, state.done | is_stop(token, rules))
+
+
+DECODING_AXES = Decoding(Cache(k=0, v=0, filled=None, start=0), tokens=0, count=None, done=0)
+
+
+def decode(model: Transformer, variables: dict, state: Decoding, keys: jax.Array, rules: Sampling, until: jax.Array):
+    """Decode until `until` tokens are written or every row is done. All but the base carry a leading C axis.
+
+    `variables` is {'params': base} or {'params': base, 'lora': adapters [C, ...]}; state as `begin` makes it, vmapped.
+    """
+    adapters = {name: value for name, value in variables.items() if name != "params"}
+
+    def step(adapters, state, keys):
+        return decode_step(model, {"params": variables["params"], **adapters}, state, keys, rules)
+
+    mapped = jax.vmap(step, in_axes=(0, DECODING_AXES, 0), out_axes=DECODING_AXES)
+    return jax.lax.while_loop(
+        lambda state: (state.count < until) & ~jnp.all(state.done), lambda state: mapped(adapters, state, keys), state
+    )

@@ -1,0 +1,123 @@
+"""The inner loop: supervised finetuning of one candidate, with the semantics of Hugging Face's Trainer.
+
+What is trained is a dict of collections: `{'lora': adapter}` beside the frozen `{'params': base}`, or `{'params': weights}`
+with nothing frozen (full finetuning). The same step serves both. Nothing here knows of the candidate axis: callers vmap.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from seal_jax.inner.loss import weighted_nll
+from seal_jax.model.transformer import Transformer
+
+SCHEDULES = ("linear", "cosine", "constant")
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """AdamW and its schedule, as HF Trainer runs them; what may differ between candidates is in `Hyper`."""
+
+    schedule: str = "linear"
+    clip_norm: float = 1.0
+    beta1: float = 0.9
+    beta2: float = 0.999
+    eps: float = 1e-8
+    weight_decay: float = 0.0
+
+
+@dataclass(frozen=True)
+class Program:
+    """All that is static in a step: model, optimizer, loss chunk (positions per application of the head)."""
+
+    model: Transformer
+    optimizer: Optimizer
+    loss_chunk: int
+
+
+class Hyper(NamedTuple):
+    """A candidate's own numbers, all scalars: peak learning rate, optimizer steps in all, warm-up steps."""
+
+    learning_rate: jax.Array
+    total_steps: jax.Array
+    warmup_steps: jax.Array
+
+
+class Batch(NamedTuple):
+    """One optimizer step's data: tokens int32 and loss weights float32 [A, B, T] (A micro-batches); valid [] bool."""
+
+    tokens: jax.Array
+    weights: jax.Array
+    valid: jax.Array
+
+
+class State(NamedTuple):
+    """What a step changes: trainable collections, optimizer state, steps done."""
+
+    trainable: dict
+    optimizer: optax.OptState
+    step: jax.Array
+
+
+def transform(config: Optimizer) -> optax.GradientTransformation:
+    """Clipping, Adam's direction and decoupled decay; the learning rate is applied by the step."""
+    return optax.chain(
+        optax.clip_by_global_norm(config.clip_norm),
+        optax.scale_by_adam(config.beta1, config.beta2, config.eps),
+        optax.add_decayed_weights(config.weight_decay),
+    )
+
+
+def init_state(config: Optimizer, trainable: dict) -> State:
+    """State before the first step."""
+    return State(trainable, transform(config).init(trainable), jnp.zeros((), jnp.int32))
+
+
+def learning_rate(schedule: str, hyper: Hyper, step: jax.Array) -> jax.Array:
+    """Learning rate of optimizer step `step` (from 0): linear warm-up, then the schedule down to 0 at `total_steps`."""
+    step, total, warmup = (jnp.asarray(v, jnp.float32) for v in (step, hyper.total_steps, hyper.warmup_steps))
+    rise = step / jnp.maximum(warmup, 1.0)
+    progress = jnp.clip((step - warmup) / jnp.maximum(total - warmup, 1.0), 0.0, 1.0)
+    fall = {"linear": 1 - progress, "cosine": 0.5 * (1 + jnp.cos(jnp.pi * progress)), "constant": jnp.ones(())}[schedule]
+    return hyper.learning_rate * jnp.where(step < warmup, rise, fall)
+
+
+def sft_step(program: Program, frozen: dict, state: State, batch: Batch, hyper: Hyper) -> tuple[State, jax.Array]:
+    """One optimizer step of one candidate -> (state, mean loss in nats per weighted token).
+
+    The loss is normalised over the whole accumulated batch. An invalid step changes nothing, not even Adam's momentum.
+    """
+    total = jnp.maximum(batch.weights[:, :, 1:].sum(), 1e-9)
+
+    def micro_loss(trainable, tokens, weights):
+        variables = {**frozen, **trainable}
+        return weighted_nll(program.model, variables, tokens, weights, program.loss_chunk) / total
+
+    value_and_grad = jax.value_and_grad(micro_loss)
+    if batch.tokens.shape[0] == 1:
+        loss, grads = value_and_grad(state.trainable, batch.tokens[0], batch.weights[0])
+    else:
+
+        def accumulate(carry, micro):
+            return jax.tree.map(jnp.add, carry, value_and_grad(state.trainable, *micro)), None
+
+        zero = (jnp.zeros(()), jax.tree.map(jnp.zeros_like, state.trainable))
+        (loss, grads), _ = jax.lax.scan(accumulate, zero, (batch.tokens, batch.weights))
+    updates, optimizer = transform(program.optimizer).update(grads, state.optimizer, state.trainable)
+    rate = learning_rate(program.optimizer.schedule, hyper, state.step)
+    trainable = jax.tree.map(lambda w, u: (w - rate * u).astype(w.dtype), state.trainable, updates)
+    new = State(trainable, optimizer, state.step + 1)
+    held = jax.tree.map(lambda fresh, old: jnp.where(batch.valid, fresh, old), new, state)
+    return held, jnp.where(batch.valid, loss, 0.0)
+
+
+def finetune(program: Program, frozen: dict, trainable: dict, batches: Batch, hyper: Hyper) -> tuple[dict, jax.Array]:
+    """The plain loop over steps that defines what is right: batches [S, A, B, T] -> (trained, losses [S])."""
+    state, losses = init_state(program.optimizer, trainable), []
+    for step in range(batches.tokens.shape[0]):
+        state, loss = sft_step(program, frozen, state, jax.tree.map(lambda x: x[step], batches), hyper)
+        losses.append(loss)
+    return state.trainable, jnp.stack(losses)

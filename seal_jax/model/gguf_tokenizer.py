@@ -1,0 +1,106 @@
+"""The tokenizer inside a GGUF file: byte-level BPE, rebuilt with the `tokenizers` library.
+
+GGUF keeps the vocabulary, the merges, the special tokens and the chat template, but only the *name* of the rule that
+cuts text into words before merging (`tokenizer.ggml.pre`). The rules of the supported families stand here.
+"""
+
+from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers, processors
+from tokenizers import Tokenizer as Backend
+from transformers import PreTrainedTokenizerFast
+
+from seal_jax.errors import UserError
+from seal_jax.model.gguf_file import Metadata
+from seal_jax.model.tokenizer import Tokenizer
+
+_CONTROL, _USER_DEFINED = 3, 4  # values of tokenizer.ggml.token_type
+
+# Words as the tokenizers of Llama 3 and Qwen2 cut them: contractions, letters with what leads them, digits,
+# punctuation, line ends, blanks. They differ in how many digits stay together.
+_WORDS = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|{digits}"
+    r"| ?[^\s\p{{L}}\p{{N}}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+_FAMILIES = {
+    "smollm": "smollm",
+    "gpt-2": "gpt2",
+    "gpt2": "gpt2",
+    "llama-bpe": "llama3",
+    "llama3": "llama3",
+    "llama-v3": "llama3",
+    "qwen2": "qwen2",
+    "deepseek-r1-qwen": "qwen2",
+}
+
+
+def tokenizer_from_gguf(metadata: Metadata, place: str) -> Tokenizer:
+    """The tokenizer with chat template and special tokens. UserError if the file's kind is not supported."""
+    kind = metadata.need("tokenizer.ggml.model")
+    if kind != "gpt2":
+        raise UserError(f"{place}: tokenizer.ggml.model is {kind!r}; only byte-level BPE ('gpt2') is supported.")
+    pre = metadata.need("tokenizer.ggml.pre")
+    if pre not in _FAMILIES:
+        raise UserError(f"{place}: tokenizer.ggml.pre is {pre!r}; supported are {', '.join(_FAMILIES)}.")
+    family = _FAMILIES[pre]
+    tokens = metadata.need("tokenizer.ggml.tokens")
+    backend = _backend(tokens, metadata, family, place)
+
+    special = {}
+    for name in ("bos", "eos", "unknown", "padding"):
+        number = metadata.get(f"tokenizer.ggml.{name}_token_id")
+        if number is not None:
+            special[f"{name[:3]}_token"] = _token(tokens, number, f"{name}_token_id", place)
+    # llama.cpp puts BOS before a text of the Llama 3 family even if the file does not say so.
+    if metadata.get("tokenizer.ggml.add_bos_token", family == "llama3") and "bos_token" in special:
+        bos = special["bos_token"]
+        backend.post_processor = processors.TemplateProcessing(
+            single=f"{bos} $A", pair=f"{bos} $A {bos}:1 $B:1", special_tokens=[(bos, tokens.index(bos))]
+        )
+    hf = PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        clean_up_tokenization_spaces=False,
+        **special,
+    )
+    hf.chat_template = metadata.get("tokenizer.chat_template")
+    turn_end = metadata.get("tokenizer.ggml.eot_token_id")
+    return Tokenizer(hf, place, () if turn_end is None else (turn_end,))
+
+
+def _backend(tokens: list[str], metadata: Metadata, family: str, place: str) -> Backend:
+    merges = [tuple(merge.split(" ", 1)) for merge in metadata.need("tokenizer.ggml.merges")]
+    vocab = {token: number for number, token in enumerate(tokens)}
+    try:
+        backend = Backend(models.BPE(vocab, merges, ignore_merges=family == "llama3"))
+    except Exception as error:  # plain Exception is what the library raises
+        raise UserError(
+            f"{place}: tokenizer.ggml.merges do not fit the tokens ({error}): get the file again."
+        ) from error
+    backend.normalizer = normalizers.NFC() if family == "qwen2" else None
+    backend.pre_tokenizer = _word_rule(family)
+    backend.decoder = decoders.ByteLevel()
+    backend.post_processor = processors.ByteLevel(trim_offsets=False)
+    types = metadata.get("tokenizer.ggml.token_type", [])
+    kinds = dict(zip(tokens, types, strict=False))
+    backend.add_special_tokens(
+        [AddedToken(t, special=True, normalized=False) for t, kind in kinds.items() if kind == _CONTROL]
+    )
+    backend.add_tokens(
+        [AddedToken(t, special=False, normalized=False) for t, kind in kinds.items() if kind == _USER_DEFINED]
+    )
+    return backend
+
+
+def _word_rule(family: str) -> pre_tokenizers.PreTokenizer:
+    gpt2 = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
+    if family == "gpt2":
+        return gpt2
+    if family == "smollm":
+        return pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=True), gpt2])
+    words = _WORDS.format(digits=r"\p{N}{1,3}" if family == "llama3" else r"\p{N}")
+    split = pre_tokenizers.Split(Regex(words), behavior="isolated")
+    return pre_tokenizers.Sequence([split, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
+
+
+def _token(tokens: list[str], number: int, field: str, place: str) -> str:
+    if not 0 <= number < len(tokens):
+        raise UserError(f"{place}: tokenizer.ggml.{field} is {number}, but there are only {len(tokens)} tokens.")
+    return tokens[number]

@@ -1,0 +1,48 @@
+"""LoRA adapters: a pytree beside the base weights, `y = x W + (x A) B * alpha / rank` (arXiv 2106.09685).
+
+An adapter is the `lora` collection of model/transformer.py: `{'layers': {proj: {'A': [L, in, R], 'B': [L, R, out]}}}`.
+"""
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+
+PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+
+
+@dataclass(frozen=True)
+class LoraConfig:
+    """Rank, alpha and the projections that get an adapter; the effect is scaled by alpha / rank."""
+
+    rank: int
+    alpha: float
+    targets: tuple[str, ...]
+
+    @property
+    def scale(self) -> float:
+        return self.alpha / self.rank
+
+
+def init_adapter(key: jax.Array, base: dict, config: LoraConfig) -> dict:
+    """A fresh float32 adapter for `base`: A uniform in ±1/sqrt(in) as PEFT draws it, B zero, so its effect is zero."""
+    layers = {}
+    for index, name in enumerate(PROJECTIONS):
+        if name not in config.targets:
+            continue
+        depth, fan_in, fan_out = base["layers"][name]["kernel"].shape
+        bound = fan_in**-0.5
+        a_key = jax.random.fold_in(key, index)
+        a = jax.random.uniform(a_key, (depth, fan_in, config.rank), jnp.float32, -bound, bound)
+        layers[name] = {"A": a, "B": jnp.zeros((depth, config.rank, fan_out), jnp.float32)}
+    return {"layers": layers}
+
+
+def merge(base: dict, adapter: dict, config: LoraConfig) -> dict:
+    """The base with the adapter's effect added to its kernels; same shapes and dtypes as `base`."""
+    layers = dict(base["layers"])
+    for name, factors in adapter["layers"].items():
+        kernel = layers[name]["kernel"]
+        delta = jnp.einsum("LDR,LRF->LDF", factors["A"], factors["B"]) * config.scale
+        layers[name] = {**layers[name], "kernel": (kernel.astype(jnp.float32) + delta).astype(kernel.dtype)}
+    return {**base, "layers": layers}

@@ -1,0 +1,62 @@
+"""A model in a role: the policy that writes self-edits, the student that learns from them, or a judge."""
+
+from dataclasses import dataclass, replace
+
+import jax
+import jax.numpy as jnp
+
+from seal_jax.engine.engine import Engine
+from seal_jax.engine.packing import Row
+from seal_jax.inner.sampling import Sampling
+from seal_jax.inner.sft import Optimizer
+from seal_jax.engine.engine import Recipe
+from seal_jax.config import EngineConfig, Training
+from seal_jax.engine.engine import Settings
+from seal_jax.model.lora import LoraConfig
+from seal_jax.model.pretrained import Pretrained, load
+from seal_jax.model.tokenizer import Tokenizer
+from seal_jax.tasks.task import Example
+
+
+@dataclass(frozen=True)
+class Actor:
+    """Weights on the device, the engine that runs them, and the tokenizer; `chat`: prompts use the chat template."""
+
+    engine: Engine
+    base: dict
+    tokenizer: Tokenizer
+    chat: bool
+    source: Pretrained
+
+    def with_base(self, base: dict) -> "Actor":
+        """The same model with other weights: nothing is compiled again."""
+        return replace(self, base=base)
+
+    def row(self, example: Example) -> Row:
+        """An example as tokens and loss weights."""
+        tokens, weights = self.tokenizer.encode_example(example)
+        return Row(tuple(tokens), tuple(weights))
+
+    def rules(self, temperature: float, top_p: float, top_k: int) -> Sampling:
+        """Sampling rules that stop at this model's end tokens."""
+        return Sampling(temperature, top_p, top_k, tuple(sorted(self.tokenizer.stop_ids)))
+
+
+def load_actor(source: str, dtype: str, chat: str, settings: EngineConfig) -> Actor:
+    """Load a model onto the device. `dtype` auto is float32 on a CPU; `chat` auto asks the tokenizer."""
+    if dtype == "auto":
+        dtype = "float32" if jax.default_backend() == "cpu" else "bfloat16"
+    loaded = load(source, dtype)
+    base = jax.tree.map(jnp.asarray, loaded.params)
+    limits = Settings(
+        settings.candidates, settings.decode_rows, settings.loss_chunk, settings.remat_above, settings.segment
+    )
+    use_chat = loaded.tokenizer.has_chat_template if chat == "auto" else chat == "yes"
+    return Actor(Engine(loaded.config, limits), base, loaded.tokenizer, use_chat, loaded)
+
+
+def recipe(training: Training) -> Recipe:
+    """How the engine trains, from a group of the config."""
+    lora = LoraConfig(training.rank, training.alpha, training.targets) if training.rank else None
+    optimizer = Optimizer(training.schedule, clip_norm=training.clip_norm, weight_decay=training.weight_decay)
+    return Recipe(lora, training.batch_size, training.accumulation, optimizer)

@@ -1,0 +1,37 @@
+"""Records by key: what was computed is looked up here before it is computed, which is all that continuing a run takes."""
+
+import os
+from collections.abc import Iterable, Sequence
+
+from seal_jax.runs.records import Record, Records
+
+
+class Ledger:
+    """The records of one file, found by the values of their `fields`; appended in groups that are whole or absent."""
+
+    def __init__(self, path: str | os.PathLike, fields: Sequence[str]):
+        self.fields = tuple(fields)
+        self._records = Records(path)
+        self._found = {self.key(record): record for record in self._records.load()}
+
+    def key(self, record: Record) -> tuple:
+        return tuple(record[field] for field in self.fields)
+
+    def has_all(self, keys: Iterable[tuple]) -> bool:
+        return all(key in self._found for key in keys)
+
+    def __getitem__(self, key: tuple) -> Record:
+        return self._found[key]
+
+    def append(self, records: Sequence[Record]) -> None:
+        """Write as one group what is not there yet; it is on disk when this returns."""
+        fresh = [record for record in records if self.key(record) not in self._found]
+        self._records.append_many(fresh)
+        self._found.update((self.key(record), record) for record in fresh)
+
+    def all(self) -> list[Record]:
+        """Every record, in the order in which they were written."""
+        return list(self._found.values())
+
+    def close(self) -> None:
+        self._records.close()
