@@ -64,7 +64,7 @@ def selection(items: list[dict]) -> int:
     for item in items:
         retrains = [completion["accuracy_per_retrain"] for completion in item["completions"]]
         rewards = [sum(round(accuracy, 4) for accuracy in each) / len(each) for each in retrains]
-        missed += best_of(rewards) != item["chosen"]
+        missed += best_of(rewards) != [item["chosen"]]
     print(f"best of {len(items[0]['completions'])}: {len(items) - missed} of {len(items)} choices reproduced")
     return missed
 

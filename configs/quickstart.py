@@ -5,11 +5,11 @@
 
 from ml_collections import ConfigDict
 
-from seal_jax.config import ALL_PROJECTIONS, defaults
+from seal_jax.config import ALL_PROJECTIONS, at_size, defaults
 
 
 def get_config(size: str = "") -> ConfigDict:
-    """`size` 'smoke': two passages of each kind, one round, a minute."""
+    """The config; `size` 'smoke' is a one-minute version."""
     config = ConfigDict(defaults())
     config.model.policy = "smollm2-135m-instruct"
     config.data.update(train="shipped:train", evaluation="shipped:test", train_passages=8, evaluation_passages=12)
@@ -18,11 +18,4 @@ def get_config(size: str = "") -> ConfigDict:
     config.inner.update(rank=16, alpha=32.0, targets=ALL_PROJECTIONS, epochs=4)
     config.reward.update(accuracy_weight=0.0, likelihood_weight=1.0, retrains=1, answer_tokens=24)
     config.outer.update(rounds=1, samples=4)
-    if size == "smoke":
-        config.data.update(train_passages=2, evaluation_passages=2)
-        config.sampling.update(max_new_tokens=32)
-        config.inner.update(epochs=1)
-        config.outer.update(samples=2)
-        config.outer.sft.update(epochs=1)
-        config.reward.update(answer_tokens=8)
-    return config
+    return at_size(config, size)

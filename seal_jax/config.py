@@ -54,6 +54,7 @@ class Task:
 
     prompt: str = "implications"  # a family of tasks/prompts.py, or a text file with {title} and {context}
     chat: str = choice("auto", "auto", "yes", "no")  # prompts through the chat template; auto: if the model has one
+    system: str = choice("default", "default", "empty")  # a chat's system message: the template's own, or an empty one
     form: str = choice("plain", "plain", "chat")  # training sequences as bare text, or as turns of a chat
     split_newlines: bool = True
     max_sequences: int = number(30, 1)
@@ -113,6 +114,7 @@ class Outer:
     samples: int = number(5, 1)
     selection: str = choice("best", "best", "above_base", "random")
     random_control: bool = False  # a second policy, taught self-edits chosen at random, with rows of its own
+    export: bool = False  # write the last round's policy as a Hugging Face folder, and after one round its adapter
     sft: Training = Training(
         rank=64, alpha=128.0, targets=ALL_PROJECTIONS, learning_rate=3e-4, epochs=2, batch_size=1, accumulation=10
     )
@@ -128,12 +130,13 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class EngineConfig:
-    """What fits on the device at once; see engine/engine.py."""
+    """What fits on the device at once."""
 
-    candidates: int = number(8, 1)
-    decode_rows: int = number(64, 1)
-    loss_chunk: int = number(64, 1)
-    remat_above: int = number(1024, 0)
+    candidates: int = number(8, 1)  # trained together
+    decode_rows: int = number(64, 1)  # decoded together
+    loss_chunk: int = number(64, 1)  # positions of each sequence to which the head is applied at a time
+    remat_above: int = number(1024, 0)  # tokens of one step above which blocks are recomputed in the backward pass
+    segment: int = number(32, 1)  # tokens decoded between two looks of the host
     cache: str = "~/.cache/seal_jax"  # compiled programs; empty: none
 
 
@@ -164,6 +167,23 @@ class Config:
 def defaults() -> dict:
     """The paper's configuration as nested dicts, to be changed by the files in configs/."""
     return dataclasses.asdict(Config())
+
+
+def at_size(config, size: str):
+    """For the files in configs/: `config` as it is, or for size 'smoke' its one-minute version on the shipped corpus.
+
+    Raises UserError for any other size.
+    """
+    if size == "smoke":
+        config.data.update(train="shipped:train", evaluation="shipped:test", train_passages=2, evaluation_passages=2)
+        config.sampling.update(max_new_tokens=32)
+        config.inner.update(epochs=1)
+        config.outer.update(rounds=1, samples=2, random_control=False)
+        config.outer.sft.update(epochs=1)
+        config.reward.update(retrains=1, answer_tokens=8)
+    elif size:
+        raise UserError(f"the config has no version {size!r}; there is :smoke")
+    return config
 
 
 def from_dict(values: Mapping[str, Any]) -> Config:
@@ -201,7 +221,7 @@ def _build(kind, values, place, problems):
 def _value(kind, metadata, value, where, problems):
     """The value as its field's type, or None with a line in `problems`."""
     if typing.get_origin(kind) is tuple:
-        if isinstance(value, str) or not all(isinstance(v, str) for v in value):
+        if not isinstance(value, list | tuple) or not all(isinstance(v, str) for v in value):
             return problems.append(f"{where}: is {value!r} and must be a tuple of strings")
         value = tuple(value)
     elif kind is float and isinstance(value, int) and not isinstance(value, bool):

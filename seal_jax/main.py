@@ -1,45 +1,106 @@
-"""python -m seal_jax.main --config=configs/quickstart.py --workdir=runs/quickstart
+"""Runs the experiment of a config, or continues it where it stopped.
 
-Runs the experiment of a config, or continues it. `--config=FILE:smoke` is a one-minute version; any field can be set,
-such as --config.inner.learning_rate=2e-3.
+    python -m seal_jax.main --config=configs/quickstart.py --workdir=runs/quickstart
+
+`--config=FILE:smoke` is a one-minute version; any field can be set, such as --config.inner.learning_rate=2e-3.
+Exit status: 0; 2 after one sentence about bad input; 130 after Ctrl-C.
 """
 
 import logging
+import os
+import re
 import sys
+import traceback
+from collections.abc import Mapping, Sequence
 
-import jax
 from absl import app, flags
 from ml_collections import config_flags
-from rich.console import Console
 
 from seal_jax import config as config_lib
 from seal_jax.errors import UserError
-from seal_jax.experiments import single_passage
-from seal_jax.runs.directory import open_run
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "A file of configs/, with :smoke for its small version.")
 WORKDIR = flags.DEFINE_string("workdir", None, "The run's folder; starting again in it continues the run.")
 
 
-def main(argv: list[str]) -> int:
-    """Returns the exit status: 0, or 2 after one sentence about bad input."""
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+def main(argv: Sequence[str]) -> int:
+    """Returns the exit status."""
+    quiet()
     try:
-        if len(argv) > 1:
-            raise UserError(f"{argv[1]!r} is not a flag; there are --config=FILE, --config.GROUP.FIELD=VALUE and --workdir.")
-        values = CONFIG.value.to_dict()
-        config = config_lib.from_dict(values)
-        with open_run(WORKDIR.value, values, [str(device) for device in jax.devices()]) as folder:
-            single_passage.run(config, folder, Console())
+        values, workdir = read_flags(argv)
+        run(values, workdir)
     except UserError as error:
         print(f"seal_jax: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("seal_jax: stopped; start the same command again to continue.", file=sys.stderr)
+        print("\nseal_jax: stopped; start the same command again to continue.", file=sys.stderr)
         return 130
     return 0
 
 
+def quiet() -> None:
+    """Warnings are shown as they are; the libraries' notes about themselves are not."""
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")  # that PyTorch is absent, which is no loss here
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+
+def read_flags(argv: Sequence[str]) -> tuple[dict, str]:
+    """(the config as nested dicts, the run's folder) from the command line. Raises UserError for whatever is wrong."""
+    app.define_help_flags()
+    for argument in argv[1:]:
+        _check_field(argument)
+    try:
+        rest = flags.FLAGS(list(argv))
+        values = CONFIG.value.to_dict() if CONFIG.value is not None else None
+    except (flags.Error, UserError) as error:
+        raise UserError(_last_line(error)) from error
+    except OSError as error:
+        named = re.search(r"--?config[= ]([^:\s]*)", " ".join(argv[1:]))[1]
+        raise UserError(f"the config file {named!r} cannot be read; name one, such as configs/quickstart.py") from error
+    except Exception as error:  # a config file is a program, and may fail in any way
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        where = f"{type(error).__name__}: {error}; {place.filename}, line {place.lineno}"
+        raise UserError(f"the config file does not work ({where})") from error
+    if len(rest) > 1:
+        known = "--config=FILE, --config.GROUP.FIELD=VALUE and --workdir=FOLDER"
+        raise UserError(f"{rest[1]!r} is not a flag; there are {known}")
+    if values is None or not WORKDIR.value:
+        missing = "--config=FILE, such as configs/quickstart.py" if values is None else "--workdir=FOLDER for the run"
+        raise UserError(f"give {missing}")
+    return values, WORKDIR.value
+
+
+def run(values: Mapping, workdir: str) -> None:
+    """The experiment of a config, in a folder. What is slow to import is imported once the input has been looked at."""
+    config = config_lib.from_dict(values)
+    import jax
+
+    from seal_jax.experiments import single_passage
+    from seal_jax.runs.directory import open_run
+
+    try:
+        devices = [str(device) for device in jax.devices()]
+    except RuntimeError as error:
+        raise UserError(f"JAX finds no device: {_last_line(error)}") from error
+    with open_run(workdir, values, devices) as folder:
+        single_passage.run(config, folder)
+
+
+def _check_field(argument: str) -> None:
+    """Raises UserError for --config.GROUP.FIELD that no config has."""
+    found = re.match(r"--?(?:no)?config\.([\w.]+)", argument)
+    place, group = "config", config_lib.defaults()
+    for name in found[1].split(".") if found else ():
+        fields = sorted(group) if isinstance(group, dict) else []
+        if name not in fields:
+            raise UserError(f"{place} has no field {name!r}" + (f"; there are {', '.join(fields)}" if fields else ""))
+        place, group = f"{place}.{name}", group[name]
+
+
+def _last_line(error: Exception) -> str:
+    return str(error).strip().split("\n")[-1].strip()
+
+
 if __name__ == "__main__":
-    flags.mark_flags_as_required(["config", "workdir"])
-    app.run(main)
+    sys.exit(main(sys.argv))

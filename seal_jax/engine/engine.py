@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from seal_jax.config import EngineConfig
 from seal_jax.engine import packing
 from seal_jax.engine.packing import Candidate, Row
 from seal_jax.engine.programs import Programs
@@ -20,18 +21,6 @@ from seal_jax.inner.sampling import DECODING_AXES, Sampling
 from seal_jax.model.lora import LoraConfig, init_adapter
 from seal_jax.model.transformer import ModelConfig, Transformer
 from seal_jax.parallel import map_candidates
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What fits: candidates trained at once, rows decoded at once, positions per application of the head, tokens of one
-    step above which blocks are recomputed in the backward pass, and tokens decoded between two looks of the host."""
-
-    candidates: int = 8
-    decode_rows: int = 64
-    loss_chunk: int = 64
-    remat_above: int = 1024
-    segment: int = 32
 
 
 @dataclass(frozen=True)
@@ -66,7 +55,7 @@ class Engine:
     """Runs one model's programs; holds no weights, only what was compiled and counted."""
 
     config: ModelConfig
-    settings: Settings
+    settings: EngineConfig
     programs: Programs = field(default_factory=Programs)
     usage: Usage = field(default_factory=Usage)
 
@@ -87,24 +76,29 @@ class Engine:
             trainable = {"lora": self.programs(f"init {recipe.lora}", init, base, seeds)}
         state = jax.vmap(functools.partial(sft.init_state, recipe.optimizer))(trainable)
         slotted = [packing.slots_of(candidate) for candidate in candidates]
-        losses, valid = [], []
-        for step in packing.schedule_steps(candidates, recipe.batch):
-            tokens, weights, active = packing.fill_step(slotted, step, (recipe.accumulation, recipe.batch_size), lanes)
+        steps = packing.schedule_steps(candidates, recipe.batch)
+        losses, awake = [], []
+        for step in steps:
+            chosen = packing.lanes_awake(step, lanes)
+            arrays = packing.fill_step(slotted, step, (recipe.accumulation, recipe.batch_size), chosen)
+            batch = sft.Batch(*arrays)
             self.usage.real += sum(len(slotted[lane][slot].tokens) for lane, slots in enumerate(step) for slot in slots)
-            self.usage.slots += tokens.size
-            function = self._step(recipe, tokens[:, 0].size > self.settings.remat_above)
-            args = frozen, state, sft.Batch(tokens, weights, active), hyper
-            state, loss_now = self.programs(f"step {recipe} {tokens.shape}", function, *args, donate=(1,))
+            self.usage.slots += batch.tokens.size
+            function = self._step(recipe, batch.tokens[:, 0].size > self.settings.remat_above)
+            args = frozen, state, np.array(chosen, np.int32), batch, hyper
+            state, loss_now = self.programs(f"step {recipe}", function, *args, donate=(1,))
             losses.append(loss_now)
-            valid.append(active)
+            awake.append((chosen, batch.valid))
         trained = state.trainable["params" if recipe.lora is None else "lora"]
-        losses = np.array(losses).reshape(len(losses), lanes)
-        return trained, np.where(np.array(valid).reshape(losses.shape), losses, np.nan)[:, : len(candidates)]
+        table = np.full((len(steps), lanes), np.nan, np.float32)
+        for row, (chosen, valid), values in zip(table, awake, losses, strict=True):
+            row[chosen] = np.where(valid, np.asarray(values), np.nan)
+        return trained, table[:, : len(candidates)]
 
     def _step(self, recipe: Recipe, remat: bool):
         model = Transformer(self.config, recipe.lora.scale if recipe.lora else 1.0, remat)
         program = sft.Program(model, recipe.optimizer, self.settings.loss_chunk)
-        return map_candidates(functools.partial(sft.sft_step, program), (False, True, True, True))
+        return _on_lanes(map_candidates(functools.partial(sft.sft_step, program), (False, True, True, True)))
 
     def generate(self, base, adapters, lora, prompts, seeds, rules: Sampling, max_new: int, stopped=None):
         """Continue prompts[c][q] (token lists) -> tokens [c][q][k], cut before the first stop token.
@@ -135,7 +129,8 @@ class Engine:
         def loop(variables, state, keys, until):
             return sampling.decode(model, variables, state, keys, rules, until)
 
-        rows = [(c, q, q * samples + k) for c in range(len(prompts)) for q in range(len(prompts[c])) for k in range(samples)]
+        asked = [(c, q) for c, lane in enumerate(prompts) for q in range(len(lane))]
+        rows = [(c, q, q * samples + k) for c, q in asked for k in range(samples)]
         idle = np.ones((lanes, queries * samples), bool)
         idle[tuple(np.array([(c, r) for c, _, r in rows]).T)] = False
         state = state._replace(done=state.done | idle)
@@ -195,6 +190,19 @@ def _hyper(candidates: Sequence[Candidate], batch: int) -> sft.Hyper:
         np.array([packing.steps_of(c, batch) for c in candidates], np.int32),
         np.array([c.warmup_steps for c in candidates], np.int32),
     )
+
+
+def _on_lanes(step):
+    """A step for some of the lanes of a stacked state: those that idle cost nothing and change in nothing."""
+
+    def run(frozen, state, lanes, batch, hyper):
+        if lanes.shape[0] == batch.valid.shape[0] == state.step.shape[0]:
+            return step(frozen, state, batch, hyper)
+        part, part_hyper = jax.tree.map(lambda leaf: leaf[lanes], (state, hyper))
+        part, losses = step(frozen, part, batch, part_hyper)
+        return jax.tree.map(lambda leaf, new: leaf.at[lanes].set(new), state, part), losses
+
+    return run
 
 
 def _key(seed: jax.Array) -> jax.Array:

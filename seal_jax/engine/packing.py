@@ -61,8 +61,8 @@ def steps_of(candidate: Candidate, batch: int) -> int:
 def plan_chunks(candidates: Sequence[Candidate], batch: int, limit: int) -> list[list[int]]:
     """Indices of candidates that train together, at most `limit` in a chunk.
 
-    Only candidates with the same data order may share a chunk (so retrains of one candidate go to different ones); those
-    of similar step count and length do. The plan depends on the list alone, so a restart finds the same chunks.
+    Only candidates with the same data order may share a chunk (so retrains of one candidate go to different ones);
+    those of similar step count and length do. The plan depends on the list alone, so a restart finds the same chunks.
     """
     by_order: dict[tuple[int, ...], list[int]] = {}
     for index, candidate in enumerate(candidates):
@@ -113,23 +113,35 @@ def slots_of(candidate: Candidate) -> list[Row]:
     return sorted(candidate.rows, key=lambda row: -len(row.tokens))
 
 
-def fill_step(slotted: Sequence[Sequence[Row]], step: Sequence[tuple[int, ...]], shape: tuple[int, int], lanes: int):
-    """Arrays of one step: tokens int32 and weights float32 [lanes, A, B, T], valid bool [lanes].
+def lanes_awake(step: Sequence[tuple[int, ...]], lanes: int) -> list[int]:
+    """The lanes to compute at a step: those with data, and idle ones up to a power of two or all of them, in order."""
+    awake = [lane for lane, slots in enumerate(step) if slots]
+    width = 1
+    while width < len(awake):
+        width *= 2
+    idle = [lane for lane in range(lanes) if lane not in awake]
+    return sorted(awake + idle[: min(width, lanes) - len(awake)])
 
-    `shape` is (A, B), micro-batches and sequences in each; lanes beyond the candidates idle.
+
+def fill_step(
+    slotted: Sequence[Sequence[Row]], step: Sequence[tuple[int, ...]], shape: tuple[int, int], lanes: Sequence[int]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Arrays of one step for the given lanes: tokens int32 and weights float32 [C, A, B, T], valid bool [C].
+
+    `shape` is (A, B), micro-batches and sequences in each; lanes beyond the candidates, or without slots, idle.
     """
     micro, batch = shape
     longest = max(len(slotted[lane][slot].tokens) for lane, slots in enumerate(step) for slot in slots)
-    tokens = np.zeros((lanes, micro * batch, bucket(longest)), np.int32)
+    tokens = np.zeros((len(lanes), micro * batch, bucket(longest)), np.int32)
     weights = np.zeros(tokens.shape, np.float32)
-    valid = np.zeros(lanes, bool)
-    for lane, slots in enumerate(step):
-        valid[lane] = bool(slots)
-        for place, slot in enumerate(slots):
+    valid = np.zeros(len(lanes), bool)
+    for index, lane in enumerate(lanes):
+        for place, slot in enumerate(step[lane] if lane < len(step) else ()):
             row = slotted[lane][slot]
-            tokens[lane, place, : len(row.tokens)] = row.tokens
-            weights[lane, place, : len(row.tokens)] = row.weights
-    split = (lanes, micro, batch, tokens.shape[-1])
+            valid[index] = True
+            tokens[index, place, : len(row.tokens)] = row.tokens
+            weights[index, place, : len(row.tokens)] = row.weights
+    split = (len(lanes), micro, batch, tokens.shape[-1])
     return tokens.reshape(split), weights.reshape(split), valid
 
 

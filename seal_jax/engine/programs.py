@@ -1,4 +1,4 @@
-"""Compile once per shape, count and time it, and call. With the persistent cache on, a second run compiles nothing anew."""
+"""Compile once per shape, count and time it, and call. With the persistent cache on, a second run compiles nothing."""
 
 import time
 from collections.abc import Callable
@@ -18,7 +18,7 @@ def enable_cache(folder: str) -> None:
 
 
 class Programs:
-    """The compiled programs of one run, by name and shapes of their arguments; `count` and `seconds` tell their price."""
+    """The compiled programs of one run, by name and argument shapes; `count` and `seconds` tell their price."""
 
     def __init__(self):
         self.count = 0

@@ -18,7 +18,7 @@ def make(config: Config, fallback: Actor) -> Callable:
         return remote.make(reward.judge_url, reward.judge_model, reward.judge_key)
     actor = fallback
     if reward.judge_model:
-        actor = load_actor(reward.judge_model, config.model.dtype, config.task.chat, config.engine)
+        actor = load_actor(reward.judge_model, config)
     return local.make(yes_no(actor), reward.judge_model or config.model.policy, actor.chat)
 
 

@@ -18,7 +18,7 @@ MAX_TRIES = 1000
 
 @dataclass(frozen=True)
 class Sampling:
-    """How the next token is chosen and when a row stops. Temperature 0 is greedy; top_k 0 and top_p 1 keep everything."""
+    """How the next token is chosen and when a row stops. Temperature 0: greedy; top_k 0 and top_p 1: all are kept."""
 
     temperature: float
     top_p: float
@@ -77,14 +77,14 @@ def choose(logits: jax.Array, keys: jax.Array, position: jax.Array, rules: Sampl
 
 
 def prefill(model: Transformer, variables: dict, tokens: jax.Array, start: jax.Array) -> tuple[Cache, jax.Array]:
-    """Read prompts [B, T], padded on the left up to slot `start` [B] -> (cache of T slots, next-token logits [B, V])."""
+    """Read prompts [B, T], padded on the left up to slot `start` [B] -> (cache of T slots, next token's logits)."""
     hidden, (k, v) = model.apply(variables, tokens, start=start)
     logits = model.apply({"params": variables["params"]}, hidden[:, -1], method="logits")
     return Cache(k, v, jnp.int32(tokens.shape[1]), start), logits
 
 
 def begin(cache: Cache, logits: jax.Array, keys: jax.Array, max_new: int, rules: Sampling) -> Decoding:
-    """Fan each prefilled row out to its samples and choose their first tokens: keys [B·K], K samples of a row adjacent."""
+    """Fan each prefilled row out to its K samples, side by side, and choose their first tokens: keys [B·K]."""
     samples = keys.shape[0] // logits.shape[0]
     room = ((0, 0), (0, 0), (0, 0), (0, max_new), (0, 0))
     k, v = (jnp.pad(jnp.repeat(t, samples, axis=1), room) for t in (cache.k, cache.v))

@@ -1,7 +1,8 @@
 """The inner loop: supervised finetuning of one candidate, with the semantics of Hugging Face's Trainer.
 
-What is trained is a dict of collections: `{'lora': adapter}` beside the frozen `{'params': base}`, or `{'params': weights}`
-with nothing frozen (full finetuning). The same step serves both. Nothing here knows of the candidate axis: callers vmap.
+What is trained is a dict of collections: `{'lora': adapter}` beside the frozen `{'params': base}`, or
+`{'params': weights}` with nothing frozen (full finetuning). The same step serves both. Nothing here knows of the
+candidate axis: callers vmap.
 """
 
 from dataclasses import dataclass
@@ -67,8 +68,13 @@ def transform(config: Optimizer) -> optax.GradientTransformation:
     return optax.chain(
         optax.clip_by_global_norm(config.clip_norm),
         optax.scale_by_adam(config.beta1, config.beta2, config.eps),
-        optax.add_decayed_weights(config.weight_decay),
+        optax.add_decayed_weights(config.weight_decay, mask=_decays),
     )
+
+
+def _decays(weights: dict) -> dict:
+    """Which leaves decay: all but norms' scales and biases, as HF Trainer has it."""
+    return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key not in ("scale", "bias"), weights)
 
 
 def init_state(config: Optimizer, trainable: dict) -> State:
@@ -81,8 +87,8 @@ def learning_rate(schedule: str, hyper: Hyper, step: jax.Array) -> jax.Array:
     step, total, warmup = (jnp.asarray(v, jnp.float32) for v in (step, hyper.total_steps, hyper.warmup_steps))
     rise = step / jnp.maximum(warmup, 1.0)
     progress = jnp.clip((step - warmup) / jnp.maximum(total - warmup, 1.0), 0.0, 1.0)
-    fall = {"linear": 1 - progress, "cosine": 0.5 * (1 + jnp.cos(jnp.pi * progress)), "constant": jnp.ones(())}[schedule]
-    return hyper.learning_rate * jnp.where(step < warmup, rise, fall)
+    falls = {"linear": 1 - progress, "cosine": 0.5 * (1 + jnp.cos(jnp.pi * progress)), "constant": jnp.ones(())}
+    return hyper.learning_rate * jnp.where(step < warmup, rise, falls[schedule])
 
 
 def sft_step(program: Program, frozen: dict, state: State, batch: Batch, hyper: Hyper) -> tuple[State, jax.Array]:
@@ -118,6 +124,7 @@ def finetune(program: Program, frozen: dict, trainable: dict, batches: Batch, hy
     """The plain loop over steps that defines what is right: batches [S, A, B, T] -> (trained, losses [S])."""
     state, losses = init_state(program.optimizer, trainable), []
     for step in range(batches.tokens.shape[0]):
-        state, loss = sft_step(program, frozen, state, jax.tree.map(lambda x: x[step], batches), hyper)
+        batch = Batch(*(part[step] for part in batches))
+        state, loss = sft_step(program, frozen, state, batch, hyper)
         losses.append(loss)
     return state.trainable, jnp.stack(losses)

@@ -1,5 +1,6 @@
 """Text <-> token ids, for prompts and for training examples, so that training sees the ids that generation sees."""
 
+import copy
 import json
 from pathlib import Path
 from typing import Protocol
@@ -51,9 +52,16 @@ class Tokenizer:
         self.pad_id: int = self.eos_id if hf.pad_token_id is None else hf.pad_token_id
         self.vocab_size: int = len(hf)
         self.has_chat_template: bool = bool(hf.chat_template)
+        self.system: str | None = None
         self._bos = self._bos_ids()
         self.turn_end_id: int = self._turn_end() if self.has_chat_template else self.eos_id
         self.stop_ids = frozenset({self.eos_id, self.turn_end_id, *stop_ids})
+
+    def with_system(self, text: str) -> "Tokenizer":
+        """The same tokenizer whose chats begin with this system message (may be empty) and not the template's own."""
+        other = copy.copy(self)
+        other.system = text
+        return other
 
     def encode(self, text: str) -> list[int]:
         """Ids of text; the names of special tokens in it become those tokens, and no BOS is put before it."""
@@ -95,9 +103,10 @@ class Tokenizer:
     def _render(self, messages: list[dict], generate: bool) -> str:
         if not self.has_chat_template:
             raise UserError(f"{self.place} has no chat template: use plain prompts, or an instruct model.")
+        system = [] if self.system is None else [{"role": "system", "content": self.system}]
         try:
             return self.hf.apply_chat_template(
-                messages, tokenize=False, add_generation_prompt=generate, **_TEMPLATE_VALUES
+                system + messages, tokenize=False, add_generation_prompt=generate, **_TEMPLATE_VALUES
             )
         except jinja2.TemplateError as error:
             raise UserError(

@@ -48,7 +48,7 @@ class ModelConfig:
 
 
 class Cache(NamedTuple):
-    """Keys and values of the tokens so far: k, v [L, B, K, S_kv, H]; `filled` slots are in use, of each row from `start`."""
+    """Keys and values of the tokens so far, k and v [L, B, K, S_kv, H]; `filled` slots are in use, from `start` on."""
 
     k: jax.Array
     v: jax.Array

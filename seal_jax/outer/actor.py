@@ -5,13 +5,11 @@ from dataclasses import dataclass, replace
 import jax
 import jax.numpy as jnp
 
-from seal_jax.engine.engine import Engine
+from seal_jax.config import Config, Training
+from seal_jax.engine.engine import Engine, Recipe
 from seal_jax.engine.packing import Row
 from seal_jax.inner.sampling import Sampling
 from seal_jax.inner.sft import Optimizer
-from seal_jax.engine.engine import Recipe
-from seal_jax.config import EngineConfig, Training
-from seal_jax.engine.engine import Settings
 from seal_jax.model.lora import LoraConfig
 from seal_jax.model.pretrained import Pretrained, load
 from seal_jax.model.tokenizer import Tokenizer
@@ -42,17 +40,18 @@ class Actor:
         return Sampling(temperature, top_p, top_k, tuple(sorted(self.tokenizer.stop_ids)))
 
 
-def load_actor(source: str, dtype: str, chat: str, settings: EngineConfig) -> Actor:
-    """Load a model onto the device. `dtype` auto is float32 on a CPU; `chat` auto asks the tokenizer."""
+def load_actor(source: str, config: Config) -> Actor:
+    """Load a model onto the device. dtype 'auto' is float32 on a CPU; chat 'auto' asks the tokenizer."""
+    dtype, chat = config.model.dtype, config.task.chat
     if dtype == "auto":
         dtype = "float32" if jax.default_backend() == "cpu" else "bfloat16"
     loaded = load(source, dtype)
     base = jax.tree.map(jnp.asarray, loaded.params)
-    limits = Settings(
-        settings.candidates, settings.decode_rows, settings.loss_chunk, settings.remat_above, settings.segment
-    )
-    use_chat = loaded.tokenizer.has_chat_template if chat == "auto" else chat == "yes"
-    return Actor(Engine(loaded.config, limits), base, loaded.tokenizer, use_chat, loaded)
+    tokenizer = loaded.tokenizer
+    if config.task.system == "empty":
+        tokenizer = tokenizer.with_system("")
+    use_chat = tokenizer.has_chat_template if chat == "auto" else chat == "yes"
+    return Actor(Engine(loaded.config, config.engine), base, tokenizer, use_chat, loaded)
 
 
 def recipe(training: Training) -> Recipe:

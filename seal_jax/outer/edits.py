@@ -32,7 +32,7 @@ def passage_number(passage: Passage) -> int:
 
 
 def sample_edits(policy: Actor, passages: Sequence[Passage], plan: EditPlan, done) -> Iterator[list[dict]]:
-    """Records of self-edits, chunk by chunk; chunks of which `done(keys)` says that all are recorded are passed over."""
+    """Records of self-edits, chunk by chunk; a chunk of which `done(keys)` says that all are recorded is left out."""
     prompts = [policy.tokenizer.encode_prompt(edit_prompt(p, plan.prompt, policy.chat)) for p in passages]
     order = sorted(range(len(passages)), key=lambda i: (len(prompts[i]), i))
     per_chunk = max(1, policy.engine.settings.decode_rows // plan.samples)

@@ -5,8 +5,9 @@
 Everything computed is in the run's records before the next thing starts; whatever they hold is not computed again.
 """
 
+import dataclasses
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -14,7 +15,7 @@ from seal_jax.config import Config
 from seal_jax.outer import select
 from seal_jax.outer.actor import Actor
 from seal_jax.outer.edits import EditPlan, edit_key, sample_edits
-from seal_jax.outer.reward import mean_reward, reward
+from seal_jax.outer.reward import Scores, mean_reward, reward, scores
 from seal_jax.outer.teach import apply_lesson, finetune_policy
 from seal_jax.outer.trials import Trial, TrialPlan, run_trials, trial_key
 from seal_jax.runs import checkpoint
@@ -56,16 +57,26 @@ class Setup:
         return self.student or policy
 
 
-def run(setup: Setup) -> None:
-    """The whole experiment: the rows that need no learning, then every round of every arm, each with its row."""
+def run(setup: Setup, after_row: Callable[[str], None]) -> Actor:
+    """The whole experiment: the rows that need no learning, then every round of every arm, each with its row.
+
+    Calls `after_row` with the name of each row when all of it is in the records; returns the policy of the arm SEAL.
+    """
     evaluate(setup, "base", setup.policy, completion=None)
+    after_row("base")
     evaluate(setup, "passage only", setup.policy, completion="")
+    after_row("passage only")
     evaluate(setup, "self-edits, no RL", setup.policy)
+    after_row("self-edits, no RL")
+    final = setup.policy
     for arm in ["SEAL"] + ["random"] * setup.config.outer.random_control:
         policy = setup.policy
         for number in range(setup.config.outer.rounds):
             policy = em_round(setup, arm, policy, number)
             evaluate(setup, f"{arm}, round {number + 1}", policy)
+            after_row(f"{arm}, round {number + 1}")
+        final = policy if arm == "SEAL" else final
+    return final
 
 
 def em_round(setup: Setup, arm: str, policy: Actor, number: int) -> Actor:
@@ -85,8 +96,9 @@ def em_round(setup: Setup, arm: str, policy: Actor, number: int) -> Actor:
     ]
     if not lessons:
         return policy
-    with phase(setup, f"{arm}, round {number + 1}: finetune the policy"):
-        learned, _ = finetune_policy(policy, lessons, training, (setup.config.seed, number))
+    with phase(setup, f"{arm}, round {number + 1}: finetune the policy") as facts:
+        learned, facts["loss"] = finetune_policy(policy, lessons, training, (setup.config.seed, number))
+        facts["lessons"] = len(lessons)
     checkpoint.save(folder, number + 1, learned)
     return apply_lesson(policy, learned, training)
 
@@ -95,23 +107,23 @@ def choose(setup: Setup, arm: str, source: str, policy: Actor, texts, number: in
     """Which self-edits of each passage teach the policy, by the arm's rule -> {passage id: samples}; recorded."""
     outer = setup.config.outer
     rule = "random" if arm == "random" else outer.selection
-    rewards = None if rule == "random" else score(setup, source, policy, texts, number)
+    earned = None if rule == "random" else score(setup, source, policy, texts, number)
     records = []
     for passage in setup.train:
-        if rewards is None:
+        if earned is None:
             chosen = [select.random_choice(outer.samples, f"{setup.config.seed}/{number}/{passage.id}")]
         elif rule == "best":
-            chosen = [select.best_of(rewards[passage.id])]
+            chosen = select.best_of(earned[passage.id].rewards)
         else:
-            chosen = select.above_base(rewards[passage.id], _base_reward(setup, source, passage))
-        shown = None if rewards is None else [None if r == float("-inf") else r for r in rewards[passage.id]]
-        records.append({"arm": arm, "round": number + 1, "passage": passage.id, "rewards": shown, "chosen": chosen})
+            chosen = select.above_base(earned[passage.id].rewards, earned[passage.id].base)
+        shown = {} if earned is None else dataclasses.asdict(earned[passage.id])
+        records.append({"arm": arm, "round": number + 1, "passage": passage.id, **shown, "chosen": chosen})
     setup.records.selections.append(records)
     return {record["passage"]: record["chosen"] for record in records}
 
 
-def score(setup: Setup, source: str, policy: Actor, texts, number: int) -> dict[str, list[float]]:
-    """Reward of every self-edit, the mean over its retrains -> {passage id: [reward of each sample]}."""
+def score(setup: Setup, source: str, policy: Actor, texts, number: int) -> dict[str, Scores]:
+    """Rewards of every passage's self-edits, each the mean over its retrains -> {passage id: scores}."""
     weights = setup.config.reward
     ask = weights.answer_tokens if weights.accuracy_weight else 0
     untrained = [Trial(passage, None, 0, 0) for passage in setup.train]
@@ -123,17 +135,20 @@ def score(setup: Setup, source: str, policy: Actor, texts, number: int) -> dict[
     ]
     base_plan, plan = (_trial_plan(setup, stage, ask, number) for stage in (f"{source}: base", f"{source}: reward"))
     base = measure(setup, setup.student_of(policy), untrained, base_plan)
-    found = measure(setup, setup.student_of(policy), trials, plan)
+
+    def worth(trial: dict) -> float | None:
+        return reward(trial, base[base_plan.stage, trial["passage"], 0, 0], weights)
+
+    found = measure(setup, setup.student_of(policy), trials, plan, worth)
     return {
-        passage.id: [
-            mean_reward(
-                [
-                    reward(found[plan.stage, passage.id, k, retrain], base[base_plan.stage, passage.id, 0, 0], weights)
-                    for retrain in range(weights.retrains)
-                ]
-            )
-            for k in range(len(texts[passage.id]))
-        ]
+        passage.id: scores(
+            base[base_plan.stage, passage.id, 0, 0],
+            [
+                [found[plan.stage, passage.id, k, retrain] for retrain in range(weights.retrains)]
+                for k in range(len(texts[passage.id]))
+            ],
+            weights,
+        )
         for passage in setup.train
     }
 
@@ -165,40 +180,55 @@ def sample(setup: Setup, stage: str, policy: Actor, passages, samples: int, numb
     return {passage.id: [ledger[edit_key(plan, passage, k)]["text"] for k in range(samples)] for passage in passages}
 
 
-def measure(setup: Setup, student: Actor, trials: Sequence[Trial], plan: TrialPlan) -> dict[tuple, dict]:
-    """Records of a stage's trials by key, from the ledger where they are there."""
+def measure(setup: Setup, student: Actor, trials: Sequence[Trial], plan: TrialPlan, worth=None) -> dict[tuple, dict]:
+    """Records of a stage's trials by key, from the ledger where they are there; `worth` gives the reward to show."""
     keys = [trial_key(plan, trial) for trial in trials]
     ledger = setup.records.trials
-    _compute(setup, f"{plan.stage}: inner loops", keys, ledger, run_trials(student, trials, plan, ledger.has_all))
+    groups = run_trials(student, trials, plan, ledger.has_all)
+    _compute(setup, f"{plan.stage}: inner loops", keys, ledger, groups, worth)
     return {key: ledger[key] for key in keys}
 
 
-def _compute(setup: Setup, name: str, keys, ledger: Ledger, groups) -> None:
+def _compute(setup: Setup, name: str, keys, ledger: Ledger, groups, worth=None) -> None:
     """Draw groups of records from a generator into a ledger, with progress and wall time."""
     if ledger.has_all(keys):
         return
     done = sum(ledger.has_all([key]) for key in keys)
+    earned: list[float | None] = []
     with phase(setup, name), Progress(name, len(keys), done) as progress:
         for group in groups:
             ledger.append(group)
-            progress.advance(len(group))
+            earned += [worth(record) for record in group] if worth else []
+            progress.advance(len(group), mean_reward(earned))
 
 
 @contextmanager
-def phase(setup: Setup, name: str):
-    """Record the wall time of what runs inside; a phase that was interrupted has a record for each part."""
-    began = time.time()
-    yield
-    seconds = round(time.time() - began, 2)
-    setup.records.phases.append([{"phase": name, "began": began, "seconds": seconds}])
+def phase(setup: Setup, name: str) -> Iterator[dict]:
+    """Record wall time and use of the engine for what runs inside, and what it adds to the dict that it is given.
+
+    A phase that was stopped and continued has a record for each part.
+    """
+    began, before, facts = time.time(), _use(setup), {}
+    try:
+        yield facts
+    finally:
+        used = {kind: round(value - before[kind], 2) for kind, value in _use(setup).items()}
+        seconds = round(time.time() - began, 2)
+        setup.records.phases.append([{"phase": name, "began": began, "seconds": seconds, **used, **facts}])
+
+
+def _use(setup: Setup) -> dict[str, float]:
+    """What the engines of the policy and the student did so far."""
+    engines = [actor.engine for actor in (setup.policy, setup.student) if actor is not None]
+    return {
+        "real_tokens": sum(engine.usage.real for engine in engines),
+        "token_slots": sum(engine.usage.slots for engine in engines),
+        "generated": sum(engine.usage.generated for engine in engines),
+        "programs": sum(engine.programs.count for engine in engines),
+        "compile_seconds": sum(engine.programs.seconds for engine in engines),
+    }
 
 
 def _trial_plan(setup: Setup, stage: str, answer_tokens: int, number: int) -> TrialPlan:
     config = setup.config
     return TrialPlan(stage, setup.rules, config.inner, answer_tokens, setup.judge, (config.seed, number))
-
-
-def _base_reward(setup: Setup, source: str, passage: Passage) -> float:
-    """What the untrained student would have earned."""
-    trial = setup.records.trials[f"{source}: base", passage.id, 0, 0]
-    return mean_reward([reward(trial, trial, setup.config.reward)])

@@ -1,6 +1,7 @@
 """From a trial's record to its reward."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -44,7 +45,34 @@ def reward(trial: dict, base: dict, weights: Reward, heldout: bool = False) -> f
     return None if right is None else total + weights.accuracy_weight * right
 
 
-def mean_reward(rewards: Sequence[float | None]) -> float:
-    """Mean over the retrains that have a reward; minus infinity if none has, so that it is never the best."""
+def mean_reward(rewards: Sequence[float | None]) -> float | None:
+    """Mean over the retrains that have a reward; None if none has."""
     known = [value for value in rewards if value is not None]
-    return float(np.mean(known)) if known else float("-inf")
+    return float(np.mean(known)) if known else None
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What the self-edits of one passage earned and what the untrained student would have; None where it is not known.
+
+    `heldout_`: the same on the questions that are kept out of the reward, for the report alone.
+    """
+
+    rewards: list[float | None]
+    base: float | None
+    heldout_rewards: list[float | None]
+    heldout_base: float | None
+
+
+def scores(base: dict, samples: Sequence[Sequence[dict]], weights: Reward) -> Scores:
+    """From the trials of one passage: that of the untrained student, and those of its self-edits, [sample][retrain]."""
+
+    def mean(trials: Sequence[dict], heldout: bool) -> float | None:
+        return mean_reward([reward(trial, base, weights, heldout) for trial in trials])
+
+    return Scores(
+        [mean(trials, False) for trials in samples],
+        mean([base], False),
+        [mean(trials, True) for trials in samples],
+        mean([base], True),
+    )

@@ -1,6 +1,6 @@
 """E-step, second half: a student is trained on each self-edit and asked about the passage without seeing it.
 
-A trial is one inner loop: (passage, self-edit, retrain) -> losses, log-likelihood of the gold answers, answers, verdicts.
+A trial is one inner loop: (passage, self-edit, retrain) -> loss, log-likelihood of the gold answers, answers, verdicts.
 """
 
 from collections.abc import Callable, Iterator, Sequence

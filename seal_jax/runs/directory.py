@@ -30,6 +30,11 @@ class RunDirectory:
         except OSError as error:
             raise UserError(f"{self.path} cannot be a run directory ({error}); choose another --workdir") from error
 
+    def forget(self) -> None:
+        """Takes the config back if this start wrote it, so that a run that could not begin may begin with another."""
+        if not self.continued:
+            (self.path / "config.json").unlink(missing_ok=True)
+
     def close(self) -> None:
         if self._lock is not None:
             os.close(self._lock)  # releases the lock

@@ -1,4 +1,4 @@
-"""Records by key: what was computed is looked up here before it is computed, which is all that continuing a run takes."""
+"""Records by key: what is recorded is not computed again, which is all that continuing a run takes."""
 
 import os
 from collections.abc import Iterable, Sequence

@@ -54,9 +54,9 @@ class Progress:
             rate = fresh / elapsed
             figures.append(f"{rate:.2f}/s" if rate >= 1 else f"{1 / rate:.1f} s each")
             if self.done < self.total:
-                figures.append(f"{_duration((self.total - self.done) / rate)} left")
+                figures.append(f"{duration((self.total - self.done) / rate)} left")
         if self.done >= self.total:
-            figures.append(f"took {_duration(elapsed)}")
+            figures.append(f"took {duration(elapsed)}")
         if self.reward is not None:
             figures.append(f"reward {self.reward:.3f}")
         return ", ".join(figures)
@@ -92,7 +92,7 @@ def _bar(console: Console) -> rich.progress.Progress:
     )
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
     """83 -> "1:23", 3700 -> "1:01:40"."""
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)

@@ -1,0 +1,20 @@
+"""The paper's knowledge-incorporation experiment with the smaller Qwen2.5-3B (arXiv 2506.10943, appendix).
+
+    python -m seal_jax.main --config=configs/knowledge_qwen2_5_3b.py --workdir=runs/knowledge_qwen2_5_3b
+
+The defaults of seal_jax/config.py are the paper's; what stands here differs from them. The paper's judge is GPT-4.1:
+add --config.reward.judge=remote --config.reward.judge_model=gpt-4.1 with OPENAI_API_KEY set. The default judge is offline.
+"""
+
+from ml_collections import ConfigDict
+
+from seal_jax.config import at_size, defaults
+
+
+def get_config(size: str = "") -> ConfigDict:
+    """The config; `size` 'smoke' is a one-minute version."""
+    config = ConfigDict(defaults())
+    config.model.policy = "Qwen/Qwen2.5-3B"
+    config.task.update(chat="no")  # a base model
+    config.engine.update(candidates=24, remat_above=0)
+    return at_size(config, size)

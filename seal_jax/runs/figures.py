@@ -1,0 +1,118 @@
+"""The pictures of the report: matplotlib figures as data URIs, so that the page needs no other file."""
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from seal_jax.runs.table import Line, Round
+from seal_jax.runs.terminal import SCALES
+
+WIDTH = 4.8  # inches: narrow enough to be read on a telephone
+INK, GREY, PALE = "#1f2933", "#6b7785", "#c6cdd5"
+COLORS = {"SEAL": "#0b6fa4", "random": "#b3541e"}
+
+
+def rows(lines: Sequence[Line], measure: str, label: str) -> str:
+    """Each row's mean with its 95% interval; the base as a vertical line."""
+    scale, _ = SCALES[measure]
+    figure, axes = _figure(0.9 + 0.34 * len(lines))
+    for place, line in enumerate(lines):
+        value = line.measures[measure]
+        half = 0 if np.isnan(value.half) else value.half * scale
+        axes.errorbar(value.mean * scale, place, xerr=half, fmt="o", color=_color(line.name), capsize=3, lw=1.6, ms=5)
+    base = [line.measures[measure].mean * scale for line in lines if line.name == "base"]
+    if base:
+        axes.axvline(base[0], color=PALE, lw=1, zorder=0)
+    axes.set_yticks(range(len(lines)), [line.name for line in lines])
+    axes.set_ylim(len(lines) - 0.5, -0.5)
+    axes.set_xlabel(label)
+    return _uri(figure)
+
+
+def rewards_by_round(found: Sequence[Round]) -> str:
+    """The mean reward of all self-edits (hollow) and of the chosen ones (full), round by round, with 95% intervals."""
+    figure, axes = _figure(3.0)
+    series: dict[tuple[str, bool], list[Round]] = {}
+    for entry in found:
+        series.setdefault((entry.arm, entry.heldout), []).append(entry)
+    shift = dict(zip(series, np.linspace(-0.08, 0.08, len(series)) if len(series) > 1 else [0.0], strict=True))
+    for (arm, heldout), entries in series.items():
+        color = _color(arm)
+        name = arm + (", held-out questions" if heldout else "")
+        x = np.array([entry.number for entry in entries]) + shift[arm, heldout]
+        for kind, face, suffix in (("all", "white", "all self-edits"), ("chosen", color, "chosen")):
+            values = [getattr(entry, kind) for entry in entries]
+            halves = [0 if np.isnan(value.half) else value.half for value in values]
+            axes.errorbar(
+                x, [value.mean for value in values], yerr=halves, color=color, mfc=face, marker="s" if heldout else "o",
+                ls=":" if heldout else "-", lw=1.4, capsize=3, ms=6, label=f"{name}: {suffix}",
+            )  # fmt: skip
+    axes.set_xticks(sorted({entry.number for entry in found}))
+    axes.margins(x=0.25)
+    axes.set_xlabel("round")
+    axes.set_ylabel("mean reward")
+    axes.legend(fontsize=8, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=1)
+    return _uri(figure)
+
+
+def reward_distribution(selections: Sequence[Mapping]) -> str:
+    """Every self-edit's reward by round; those that taught the policy in colour."""
+    known = [record for record in selections if record.get("rewards")]
+    names = list(dict.fromkeys(f"{record['arm']}, round {record['round']}" for record in known))
+    figure, axes = _figure(0.9 + 0.75 * len(names))
+    jitter = np.random.default_rng(0)
+    for record in known:
+        place = names.index(f"{record['arm']}, round {record['round']}")
+        for k, value in enumerate(record["rewards"]):
+            if value is None:
+                continue
+            chosen = k in record["chosen"]
+            style = {"color": _color(record["arm"]), "s": 30, "zorder": 3} if chosen else {"color": GREY, "s": 14}
+            axes.scatter(value, place + jitter.uniform(-0.28, 0.28), alpha=0.75, lw=0, **style)
+    axes.scatter([], [], color=GREY, s=14, label="self-edit")
+    axes.scatter([], [], color=INK, s=30, label="chosen (coloured)")
+    axes.legend(fontsize=8, frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
+    axes.set_yticks(range(len(names)), names)
+    axes.set_ylim(len(names) - 0.5, -0.5)
+    axes.set_xlabel("reward")
+    return _uri(figure)
+
+
+def losses(inner: Mapping[str, Sequence[float]], outer: Mapping[str, float]) -> str:
+    """Loss in the last epoch: of every inner loop by stage (points and their median), of the policy by round."""
+    names = [*inner, *outer]
+    figure, axes = _figure(0.9 + 0.34 * len(names))
+    jitter = np.random.default_rng(0)
+    for place, values in enumerate(inner.values()):
+        axes.scatter(values, place + jitter.uniform(-0.2, 0.2, len(values)), color=GREY, s=10, alpha=0.5, lw=0)
+        axes.plot([np.median(values)] * 2, [place - 0.3, place + 0.3], color=INK, lw=2)
+    for place, (name, value) in enumerate(outer.items(), len(inner)):
+        axes.plot(value, place, "D", color=_color(name), ms=6)
+    axes.set_yticks(range(len(names)), names)
+    axes.set_ylim(len(names) - 0.5, -0.5)
+    axes.set_xlabel("loss, nats per token")
+    return _uri(figure)
+
+
+def _color(name: str) -> str:
+    return next((color for arm, color in COLORS.items() if name.startswith(arm)), INK)
+
+
+def _figure(height: float) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(WIDTH, height), dpi=160, layout="constrained")
+    axes = figure.subplots()
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="x", color="#e8ebee", lw=0.8)
+    axes.set_axisbelow(True)
+    axes.tick_params(length=3, color=GREY, labelcolor=INK)
+    return figure, axes
+
+
+def _uri(figure: Figure) -> str:
+    data = io.BytesIO()
+    figure.savefig(data, format="png", facecolor="white")
+    return "data:image/png;base64," + base64.b64encode(data.getvalue()).decode()
