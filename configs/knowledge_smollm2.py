@@ -24,5 +24,5 @@ def get_config(size: str = "") -> ConfigDict:
     config.reward.update(accuracy_weight=0.0, likelihood_weight=1.0, retrains=2, answer_tokens=24)
     config.outer.update(rounds=2, samples=4, random_control=True)
     config.outer.sft.update(rank=16, alpha=32.0, learning_rate=5e-4, epochs=4, accumulation=4)
-    config.engine.update(candidates=4)
+    config.engine.update(candidates=4, decode_rows=80)
     return at_size(config, size)

@@ -192,6 +192,8 @@ def from_dict(values: Mapping[str, Any]) -> Config:
     config = _build(Config, values, "config", problems)
     if not problems and config.reward.accuracy_weight == 0 and config.reward.likelihood_weight == 0:
         problems.append("config.reward: accuracy_weight and likelihood_weight are both 0; set one of them above 0")
+    if not problems and config.inner.rank == 0:
+        problems.append("config.inner.rank: is 0 and must be at least 1: inner loops train adapters")
     if problems:
         raise UserError("the config has mistakes:\n  " + "\n  ".join(problems))
     return config

@@ -18,7 +18,7 @@ RECORDS = ("self_edits", "trials", "selections")
 
 def make_model(folder: Path, seed: int = 0) -> str:
     """A Hugging Face folder with random weights that depend on the seed."""
-    hf = tiny_config("llama", tied=True)
+    hf = tiny_config("llama")
     save_merged(folder, random_params(hf, seed), model_config(hf, "config"), tiny_tokenizer(), hf)
     return str(folder)
 

@@ -174,6 +174,15 @@ class Engine:
         return [[float(out[c, q]) for q in range(len(lane))] for c, lane in enumerate(rows)]
 
 
+def join_adapters(parts: Sequence[tuple[dict, int]]) -> dict:
+    """The adapters of several chunks, (adapters, candidates in use) each, as those of one: idle lanes go to the end."""
+    used = [jax.tree.map(lambda leaf, count=count: leaf[:count], adapters) for adapters, count in parts]
+    total = sum(count for _, count in parts)
+    spare = packing.count_bucket(total) - total
+    used += [jax.tree.map(lambda leaf: leaf[:1], parts[0][0])] * spare
+    return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *used)
+
+
 def first_adapter(adapters: dict) -> dict:
     """The adapter of the first candidate, without the candidate axis."""
     return jax.tree.map(lambda leaf: leaf[0], adapters)

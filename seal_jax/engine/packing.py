@@ -44,13 +44,13 @@ def bucket(length: int, smallest: int = 16) -> int:
 
 
 def count_bucket(count: int) -> int:
-    """The least of 1, 2, 3, 4, 6, 8, 12, 16, 24, … that is at least `count`."""
-    size = 1
+    """The least of 1, 2, … 8, 12, 16, 24, 32, … that is at least `count`."""
+    size = 8
     while size < count:
-        if size >= 2 and size + size // 2 >= count:
+        if size + size // 2 >= count:
             return size + size // 2
         size *= 2
-    return size
+    return size if count > 8 else count
 
 
 def steps_of(candidate: Candidate, batch: int) -> int:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from seal_jax.config import Training
+from seal_jax.engine.engine import join_adapters
 from seal_jax.engine.packing import Candidate, plan_chunks, steps_of
 from seal_jax.judges.item import Item
 from seal_jax.outer.actor import Actor, recipe
@@ -48,15 +49,20 @@ def run_trials(student: Actor, trials: Sequence[Trial], plan: TrialPlan, done) -
     """Records of trials, chunk by chunk; chunks of which `done(keys)` says that all are recorded are passed over."""
     how = recipe(plan.training)
     candidates = [_candidate(student, trial, plan) for trial in trials]
-    for chunk in plan_chunks(candidates, how.batch, student.engine.settings.candidates):
-        members = [trials[i] for i in chunk]
+    chunks = plan_chunks(candidates, how.batch, student.engine.settings.candidates)
+    for group in _groups(chunks, trials, student.engine.settings.decode_rows if plan.answer_tokens else 0):
+        order = [i for chunk in group for i in chunk]
+        members = [trials[i] for i in order]
         if done([trial_key(plan, trial) for trial in members]):
             continue
-        adapters, losses = student.engine.finetune(student.base, [candidates[i] for i in chunk], how)
-        likelihoods = _likelihoods(student, adapters, how.lora, [trial.passage for trial in members])
+        trained = [student.engine.finetune(student.base, [candidates[i] for i in chunk], how) for chunk in group]
+        adapters = join_adapters([(part, len(chunk)) for (part, _), chunk in zip(trained, group, strict=True)])
+        losses = [losses[:, place] for _, losses in trained for place in range(losses.shape[1])]
+        passages = [trial.passage for trial in members]
+        likelihoods = _likelihoods(student, adapters, how.lora, passages)
         answers = [None] * len(members)
         if plan.answer_tokens:
-            answers = _answers(student, adapters, how.lora, [trial.passage for trial in members], plan.answer_tokens)
+            answers = _answers(student, adapters, how.lora, passages, plan.answer_tokens)
         verdicts = _judge(plan.judge, members, answers)
         yield [
             {
@@ -67,15 +73,32 @@ def run_trials(student: Actor, trials: Sequence[Trial], plan: TrialPlan, done) -
                 "sequences": len(candidates[i].rows),
                 "tokens": sum(len(row.tokens) for row in candidates[i].rows),
                 "steps": steps_of(candidates[i], how.batch),
-                "loss": _last_epoch(losses[:, place], candidates[i].epochs),
+                "loss": _last_epoch(losses[place], candidates[i].epochs),
                 "log_likelihood": likelihoods[place],
                 "answers": answers[place],
                 "correct": verdicts[place],
                 "heldout": [question.heldout for question in trial.passage.questions],
                 "judge": plan.judge.name if plan.answer_tokens else None,
             }
-            for place, (i, trial) in enumerate(zip(chunk, members, strict=True))
+            for place, (i, trial) in enumerate(zip(order, members, strict=True))
         ]
+
+
+def _groups(chunks: Sequence[list[int]], trials: Sequence[Trial], rows: int) -> list[list[list[int]]]:
+    """Chunks that are asked together after each was trained: as many as bring up to `rows` questions, at least one.
+
+    A decoding step costs little more for many rows than for a few.
+    """
+    groups, asked = [], 0
+    for chunk in chunks:
+        questions = sum(len(trials[i].passage.questions) for i in chunk)
+        if groups and asked + questions <= rows:
+            groups[-1].append(chunk)
+            asked += questions
+        else:
+            groups.append([chunk])
+            asked = questions
+    return groups
 
 
 def _candidate(student: Actor, trial: Trial, plan: TrialPlan) -> Candidate:
