@@ -9,13 +9,15 @@ from seal_jax.model.transformer import Transformer
 def target_log_probs(model: Transformer, variables: dict, tokens: jax.Array, chunk: int) -> jax.Array:
     """Log-probability of each token given those before it: tokens [B, T] -> [B, T] float32; 0 for the first one.
 
-    The head is applied to `chunk` positions at a time and recomputed in the backward pass, so the largest array of
-    logits is [B, chunk, V].
+    The head is applied to at most `chunk` positions at a time, in equal parts, and recomputed in the backward pass, so
+    the largest array of logits is [B, chunk, V].
     """
     hidden, _ = model.apply(variables, tokens)
     hidden, targets = hidden[:, :-1], tokens[:, 1:]
     batch, length, width = hidden.shape
-    pad = -length % chunk
+    parts = -(-length // chunk)
+    chunk = -(-length // parts)
+    pad = parts * chunk - length
     hidden = jnp.pad(hidden, ((0, 0), (0, pad), (0, 0))).reshape(batch, -1, chunk, width).swapaxes(0, 1)
     targets = jnp.pad(targets, ((0, 0), (0, pad))).reshape(batch, -1, chunk).swapaxes(0, 1)
     head = {"params": variables["params"]}
