@@ -66,7 +66,7 @@ def prepare(config: Config, path: epath.Path) -> rest_em.Setup:
     train = corpus.hold_out(train, data.heldout_fraction, config.seed)
     evaluation = _choose(data.evaluation, data.evaluation_passages, data.shuffle_seed)
     policy = load_actor(config.model.policy, config)
-    student = load_actor(config.model.student, config) if config.model.student else None
+    student = _student(config, policy)
     if task.form == "chat" and not (student or policy).chat:
         raise UserError("task.form is 'chat' but the student's prompts are not; set task.chat to yes, or form to plain")
     judge = judging.make(config, student or policy)
@@ -102,6 +102,13 @@ def export(setup: rest_em.Setup, policy: Actor, path: epath.Path) -> None:
     if not (path / "policy").exists():
         params = jax.tree.map(jax.device_get, policy.base)
         save_merged(path / "policy", params, source.config, source.tokenizer, source.hf_config)
+
+
+def _student(config: Config, policy: Actor) -> Actor | None:
+    """Who is trained on the self-edits; None: the policy of the round."""
+    if config.model.student == "initial":
+        return policy
+    return load_actor(config.model.student, config) if config.model.student else None
 
 
 def _choose(source: str, count: int, seed: int) -> list[Passage]:

@@ -219,7 +219,7 @@ def phase(setup: Setup, name: str) -> Iterator[dict]:
 
 def _use(setup: Setup) -> dict[str, float]:
     """What the engines of the policy and the student did so far."""
-    engines = [actor.engine for actor in (setup.policy, setup.student) if actor is not None]
+    engines = {id(actor.engine): actor.engine for actor in (setup.policy, setup.student) if actor is not None}.values()
     return {
         "real_tokens": sum(engine.usage.real for engine in engines),
         "token_slots": sum(engine.usage.slots for engine in engines),
