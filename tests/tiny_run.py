@@ -1,6 +1,10 @@
-"""A whole run of a tiny random model on shipped passages, in seconds: for the tests of everything above the engine."""
+"""A whole run of a tiny random model in seconds, for the tests of everything above the engine.
+
+Passages, prompts and self-edits have lengths that share few buckets, so that few programs are compiled.
+"""
 
 import json
+import os
 from pathlib import Path
 
 from tiny_checkpoint import random_params, tiny_config, tiny_tokenizer
@@ -10,10 +14,11 @@ from seal_jax.experiments import single_passage
 from seal_jax.model.hf_config import model_config
 from seal_jax.model.pretrained import save_merged
 from seal_jax.runs.directory import open_run
-from seal_jax.runs.records import read
+from seal_jax.runs.records import Records, read
 from seal_jax.runs.table import Line
 
-RECORDS = ("self_edits", "trials", "selections")
+RECORDS = ("self_edits", "trials", "selections", "passages")
+ALL = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 
 def make_model(folder: Path, seed: int = 0) -> str:
@@ -23,20 +28,36 @@ def make_model(folder: Path, seed: int = 0) -> str:
     return str(folder)
 
 
-def tiny_values(model: str, cache: str, **changes) -> dict:
-    """A config of two passages of each kind, as nested dicts; `changes` by group: outer={"rounds": 2}."""
+def make_passages(file: Path, first: str, count: int = 2) -> str:
+    """A file of short passages with three questions each."""
+    items = [
+        {
+            "title": "Arlo",
+            "context": f"The ferry to {first}{i}.",
+            "questions": [{"question": f"What {what}?", "answer": f"{first}{i}"} for what in ("is", "leaves", "was")],
+        }
+        for i in range(count)
+    ]
+    file.write_text(json.dumps(items))
+    return str(file)
+
+
+def tiny_values(home: Path, **changes) -> dict:
+    """A config as nested dicts, of the model and passages in `home`; `changes` by group: outer={"rounds": 2}."""
     values = config_lib.defaults()
-    values["model"]["policy"] = model
+    values["model"]["policy"] = str(home / "policy")
     values["data"] |= {
-        "train": "shipped:train", "evaluation": "shipped:test", "train_passages": 2, "evaluation_passages": 2
+        "train": str(home / "train.json"), "evaluation": str(home / "evaluation.json"),
+        "train_passages": 2, "evaluation_passages": 2, "heldout_fraction": 0.3,
     }  # fmt: skip
-    values["task"] |= {"max_sequences": 2}
-    values["sampling"] |= {"max_new_tokens": 12}
-    values["inner"] |= {"rank": 2, "alpha": 4.0, "epochs": 1, "learning_rate": 1e-2}
+    values["task"] |= {"chat": "no", "max_sequences": 2}
+    values["sampling"] |= {"max_new_tokens": 8}
+    values["inner"] |= {"rank": 2, "alpha": 4.0, "epochs": 2, "learning_rate": 1e-2, "targets": ALL}
     values["reward"] |= {"accuracy_weight": 0.0, "likelihood_weight": 1.0, "retrains": 1, "answer_tokens": 4}
-    values["outer"] |= {"rounds": 1, "samples": 2}
-    values["outer"]["sft"] |= {"rank": 2, "alpha": 4.0, "epochs": 1, "learning_rate": 1e-2}
-    values["engine"] |= {"cache": cache, "candidates": 4}
+    values["outer"] |= {"rounds": 1, "samples": 2, "random_control": True}
+    values["outer"]["sft"] |= {"rank": 2, "alpha": 4.0, "learning_rate": 3e-2, "accumulation": 2}
+    values["evaluation"] |= {"samples": 2}
+    values["engine"] |= {"cache": str(home / "cache"), "candidates": 2, "decode_rows": 6}
     for group, fields in changes.items():
         values[group] = values[group] | fields if isinstance(fields, dict) else fields
     return values
@@ -49,13 +70,33 @@ def run(values: dict, workdir: Path) -> list[Line]:
 
 
 def records(workdir: Path) -> dict[str, list[dict]]:
-    """The records that have to be the same however often a run was stopped; phases and metrics hold times."""
+    """The records that are the same however often a run was stopped; those of phases and metrics hold times."""
     return {name: read(workdir / f"{name}.jsonl") for name in RECORDS}
 
 
 def config_file(path: Path, values: dict) -> Path:
     """A file of the kind in configs/ that holds `values`."""
-    text = json.dumps(values)
-    path.write_text(f"import json\n\nfrom ml_collections import ConfigDict\n\n\ndef get_config():\n"
-                    f"    return ConfigDict(json.loads({text!r}))\n")
+    lines = ["import json", "from ml_collections import ConfigDict", "from seal_jax.config import at_size", "", "",
+             "def get_config(size=''):", f"    values = json.loads({json.dumps(values)!r})",
+             "    return at_size(ConfigDict(values), size)"]  # fmt: skip
+    path.write_text("\n".join(lines) + "\n")
     return path
+
+
+class Killed(BaseException):
+    """Stands for the end of the process: nothing in the program catches it."""
+
+
+def kill_at(monkeypatch, count: int, half: bool) -> None:
+    """From now on the run dies at the `count`-th group of records: before it, or with half of its bytes on disk."""
+    left, append = [count], Records._append_bytes
+
+    def dying(self, data):
+        left[0] -= 1
+        if left[0] == 0:
+            os.write(self._file, data[: len(data) // 2 if half else 0])
+        if left[0] <= 0:
+            raise Killed
+        append(self, data)
+
+    monkeypatch.setattr(Records, "_append_bytes", dying)

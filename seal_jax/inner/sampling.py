@@ -45,7 +45,8 @@ def sample_token(key: jax.Array, logits: jax.Array, rules: Sampling) -> jax.Arra
         return jnp.argmax(logits).astype(jnp.int32)
     logits = logits / rules.temperature
     if rules.top_k:
-        logits = jnp.where(logits < jax.lax.top_k(logits, rules.top_k)[0][-1], -jnp.inf, logits)
+        least = jax.lax.top_k(logits, min(rules.top_k, logits.size))[0][-1]
+        logits = jnp.where(logits < least, -jnp.inf, logits)
     weights = jnp.exp(logits - logits.max())
     blocks = jnp.pad(weights, (0, -weights.size % BLOCK)).reshape(-1, BLOCK)
     ends = jnp.cumsum(blocks.sum(axis=1))
@@ -54,8 +55,9 @@ def sample_token(key: jax.Array, logits: jax.Array, rules: Sampling) -> jax.Arra
         point = jax.random.uniform(jax.random.fold_in(key, tries)) * ends[-1]
         block = jnp.minimum(jnp.sum(ends <= point), ends.size - 1)
         within = point - jnp.where(block > 0, ends[block - 1], 0.0)
-        token = block * BLOCK + jnp.minimum(jnp.sum(jnp.cumsum(blocks[block]) <= within), BLOCK - 1)
-        chosen = weights[jnp.minimum(token, weights.size - 1)]
+        place = jnp.minimum(jnp.sum(jnp.cumsum(blocks[block]) <= within), BLOCK - 1)
+        token = jnp.minimum(block * BLOCK + place, weights.size - 1)  # rounding may point past the last one
+        chosen = weights[token]
         above = jnp.sum(jnp.where(weights > chosen, weights, 0.0))
         return token.astype(jnp.int32), (chosen > 0) & (above < rules.top_p * ends[-1])
 

@@ -35,16 +35,16 @@ def rows(lines: Sequence[Line], measure: str, label: str) -> str:
 
 def rewards_by_round(found: Sequence[Round]) -> str:
     """The mean reward of all self-edits (hollow) and of the chosen ones (full), round by round, with 95% intervals."""
-    figure, axes = _figure(3.0)
+    figure, axes = _figure(3.6)
     series: dict[tuple[str, bool], list[Round]] = {}
     for entry in found:
         series.setdefault((entry.arm, entry.heldout), []).append(entry)
     shift = dict(zip(series, np.linspace(-0.08, 0.08, len(series)) if len(series) > 1 else [0.0], strict=True))
     for (arm, heldout), entries in series.items():
         color = _color(arm)
-        name = arm + (", held-out questions" if heldout else "")
+        name = arm + (", held out" if heldout else "")
         x = np.array([entry.number for entry in entries]) + shift[arm, heldout]
-        for kind, face, suffix in (("all", "white", "all self-edits"), ("chosen", color, "chosen")):
+        for kind, face, suffix in (("all", "white", "all"), ("chosen", color, "chosen")):
             values = [getattr(entry, kind) for entry in entries]
             halves = [0 if np.isnan(value.half) else value.half for value in values]
             axes.errorbar(
@@ -55,7 +55,7 @@ def rewards_by_round(found: Sequence[Round]) -> str:
     axes.margins(x=0.25)
     axes.set_xlabel("round")
     axes.set_ylabel("mean reward")
-    axes.legend(fontsize=8, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=1)
+    figure.legend(fontsize=8, frameon=False, loc="outside lower center", ncols=min(len(series), 2))
     return _uri(figure)
 
 
@@ -65,17 +65,19 @@ def reward_distribution(selections: Sequence[Mapping]) -> str:
     names = list(dict.fromkeys(f"{record['arm']}, round {record['round']}" for record in known))
     figure, axes = _figure(0.9 + 0.75 * len(names))
     jitter = np.random.default_rng(0)
-    for record in known:
-        place = names.index(f"{record['arm']}, round {record['round']}")
-        for k, value in enumerate(record["rewards"]):
-            if value is None:
-                continue
-            chosen = k in record["chosen"]
-            style = {"color": _color(record["arm"]), "s": 30, "zorder": 3} if chosen else {"color": GREY, "s": 14}
-            axes.scatter(value, place + jitter.uniform(-0.28, 0.28), alpha=0.75, lw=0, **style)
+    for place, name in enumerate(names):
+        of_round = [record for record in known if f"{record['arm']}, round {record['round']}" == name]
+        for chosen, style in ((False, {"color": GREY, "s": 14}), (True, {"color": _color(name), "s": 30})):
+            values = [
+                value
+                for record in of_round
+                for k, value in enumerate(record["rewards"])
+                if value is not None and (k in record["chosen"]) == chosen
+            ]
+            axes.scatter(values, place + jitter.uniform(-0.28, 0.28, len(values)), alpha=0.75, lw=0, **style)
     axes.scatter([], [], color=GREY, s=14, label="self-edit")
     axes.scatter([], [], color=INK, s=30, label="chosen (coloured)")
-    axes.legend(fontsize=8, frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
+    figure.legend(fontsize=8, frameon=False, loc="outside lower center", ncols=2)
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(len(names) - 0.5, -0.5)
     axes.set_xlabel("reward")

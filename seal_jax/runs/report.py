@@ -61,19 +61,21 @@ def render(folder: epath.Path) -> str:
 
 
 def headlines(lines: Sequence[table.Line]) -> list[str]:
-    """What the last round of SEAL gained, in sentences; an interval that holds zero is called no evidence."""
+    """What the last round of SEAL gained, in sentences that say so where the interval includes zero."""
     seal = [line for line in lines if line.name.startswith("SEAL")]
     if not seal:
         return []
     found = []
-    others = (("over_base", "the base model"), ("over_no_rl", "self-edits without RL"), ("over_random", "random choice"))
+    others = (("over_base", "the base model"), ("over_no_rl", "self-edits without RL"), ("over_random", "random picks"))
     for field, other in others:
+        parts = []
         for measure, unit in (("log_likelihood", "nats per answer token"), ("accuracy", "points of accuracy")):
             value = getattr(seal[-1], field).get(measure)
-            if value is None or value.mean != value.mean:
-                continue
-            doubt = "" if abs(value.mean) > value.half else " (the interval includes zero)"
-            found.append(f"{seal[-1].name} against {other}: {terminal.cell(value, measure, '+')} {unit}{doubt}.")
+            if value is not None and value.count:
+                doubt = " (the interval includes zero)" if abs(value.mean) <= value.half else ""
+                parts.append(f"{terminal.cell(value, measure, '+')} {unit}{doubt}")
+        if parts:
+            found.append(f"{seal[-1].name}, against {other}: {', '.join(parts)}.")
     return found
 
 
@@ -124,7 +126,7 @@ def _round_table(rounds: Sequence[table.Round]) -> dict[str, Any] | None:
         return None
     kinds = {"untrained": "untrained", "all": "all self-edits", "best": "best", "chosen": "chosen"}
     return {
-        "header": ["round", *kinds.values(), "taught"],
+        "header": ["round", *kinds.values(), "selected"],
         "rows": [
             [terminal.round_name(entry)]
             + [terminal.cell(getattr(entry, kind), "reward") for kind in kinds]

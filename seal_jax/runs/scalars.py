@@ -29,9 +29,12 @@ def points(
         if "loss" in record and row in rows:
             arm, number = _split(row)
             found[f"finetune_loss/{arm}", number] = record["loss"]
-    slots = sum(record.get("token_slots", 0) for record in phases)
-    if slots:
-        found["engine/real_token_fraction", len(rows)] = sum(record["real_tokens"] for record in phases) / slots
+    for row in rows:
+        of_row = [record for record in phases if record["phase"].startswith(f"{table.PREFIX}{row}: ")]
+        slots = sum(record.get("token_slots", 0) for record in of_row)
+        if slots:
+            arm, number = _split(row)
+            found[f"real_token_fraction/{arm}", number] = sum(record["real_tokens"] for record in of_row) / slots
     return {key: value for key, value in found.items() if math.isfinite(value)}
 
 

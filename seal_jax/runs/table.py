@@ -47,7 +47,7 @@ class Round:
     all: Estimate
     best: Estimate
     chosen: Estimate
-    selected: int  # self-edits that taught the policy
+    selected: int  # self-edits that teach the policy
 
 
 def estimate(values: Iterable[float]) -> Estimate:

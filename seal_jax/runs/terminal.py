@@ -1,5 +1,6 @@
 """The tables of a run as plain text: 80 columns are enough, and a pipe or a file gets the same as a terminal."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -7,6 +8,7 @@ import numpy as np
 from seal_jax.runs.progress import duration
 from seal_jax.runs.table import Estimate, Line, Round
 
+WIDTH = 80
 ABSENT = "–"
 TITLES = {"accuracy": "Accuracy, %", "log_likelihood": "Log-likelihood of the gold answers, nats per token"}
 SCALES = {"accuracy": (100, 1), "log_likelihood": (1, 2)}  # factor and decimals
@@ -30,7 +32,8 @@ def show_rows(found: Sequence[Line], judge: str) -> str:
         parts.append(f"{title}\n" + columns(["row", "mean", *(title for _, title in compared)], cells))
     ungraded = [f"{line.ungraded} of {line.answers} in {line.name}" for line in found if line.ungraded]
     if ungraded:
-        parts.append("Answers without a verdict, left out of every mean: " + "; ".join(ungraded) + ".")
+        listed = "Answers without a verdict, left out of every mean: " + "; ".join(ungraded) + "."
+        parts.append(textwrap.fill(listed, WIDTH))
     return "\n\n".join(parts)
 
 
@@ -42,7 +45,7 @@ def show_rounds(found: Sequence[Round], missing: int) -> str:
         for entry in found
     ]
     text = "Reward, mean ± half of the 95% interval over passages\n"
-    text += columns(["round", "untrained", "all self-edits", "chosen", "taught"], cells)
+    text += columns(["round", "untrained", "all", "chosen", "selected"], cells)
     return text + (f"\n\nAnswers without a verdict, left out of every reward: {missing}." if missing else "")
 
 
@@ -65,7 +68,7 @@ def cell(value: Estimate | None, measure: str, sign: str = "") -> str:
     """An estimate as text, in percent for accuracies."""
     if value is None or np.isnan(value.mean):
         return ABSENT
-    scale, digits = SCALES.get(measure, (1, 3))
+    scale, digits = SCALES.get(measure, (1, 2))
     mean = f"{value.mean * scale:{sign}.{digits}f}"
     return mean if np.isnan(value.half) else f"{mean} ± {value.half * scale:.{digits}f}"
 

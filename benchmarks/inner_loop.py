@@ -1,0 +1,150 @@
+"""Inner loops: ours, several adapters trained together, against PEFT and Hugging Face's Trainer, one after another.
+
+    python benchmarks/inner_loop.py [--candidates 8] [--repeats 3] [--rank 16] [--sequences 6] [--form chat]
+
+Both sides train the same number of adapters on the same sequences (the sentences of a passage of the shipped corpus and
+the passage itself, as turns of a chat or as plain text), at batch 1, in float32, from the same weights: all seven
+projections, AdamW, linear decay, clipping at norm 1. HF gets each sequence unpadded, all cores, and a Trainer that neither logs, saves nor
+evaluates; its clock stops while the next adapter is made. Ours pays for padding and for making the adapters.
+Tokens are real tokens. FLOPs are 4 x weights x tokens: forward, and backward to the activations only, as the weights
+are frozen (attention, adapters and optimizer come on top and are not counted).
+"""
+
+import argparse
+import re
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import jax
+import numpy as np
+import peft
+import torch
+import transformers
+from measure import MatrixProduct, Row, load_both, print_compiled, print_ratio, print_table, weights_used
+
+from seal_jax.config import ALL_PROJECTIONS
+from seal_jax.engine import packing
+from seal_jax.engine.engine import Engine, Recipe
+from seal_jax.engine.packing import Candidate
+from seal_jax.inner.sft import Optimizer
+from seal_jax.model.lora import LoraConfig
+from seal_jax.model.tokenizer import Tokenizer
+from seal_jax.tasks.corpus import Passage, load_passages
+from seal_jax.tasks.knowledge import Rules, training_examples
+
+RATE = 1e-3
+
+
+def candidates_of(passages: list[Passage], tokenizer: Tokenizer, rules: Rules) -> list[Candidate]:
+    """One candidate a passage: its first sentences, and the passage itself as the last sequence."""
+    made = []
+    for number, passage in enumerate(passages):
+        lines = re.sub(r"(?<=[.!?])\s+", "\n", passage.context)
+        encoded = (tokenizer.encode_example(example) for example in training_examples(passage, lines, rules))
+        rows = tuple(packing.Row(tuple(ids), tuple(weights)) for ids, weights in encoded)
+        made.append(Candidate(rows, RATE, epochs=1, warmup_steps=0, seed=(0, number), order=(0,)))
+    return made
+
+
+def ours(engine: Engine, base: dict, groups: list[list[Candidate]], recipe: Recipe) -> float:
+    """Train group after group -> mean loss."""
+    losses = []
+    for group in groups:
+        adapters, table = engine.finetune(base, group, recipe)
+        jax.block_until_ready(adapters)
+        losses.append(table)
+    return float(np.nanmean(np.concatenate([table.ravel() for table in losses])))
+
+
+def torch_rows(candidate: Candidate) -> list[dict]:
+    """The candidate's sequences as Trainer takes them; tokens without loss are labelled -100."""
+    labels = [[t if w else -100 for t, w in zip(r.tokens, r.weights, strict=True)] for r in candidate.rows]
+    return [{"input_ids": list(r.tokens), "labels": label} for r, label in zip(candidate.rows, labels, strict=True)]
+
+
+def collate(rows: list[dict]) -> dict:
+    return {name: torch.tensor([row[name] for row in rows]) for name in rows[0]}
+
+
+def trainer_for(model, rows: list[dict], lora: LoraConfig, folder: str) -> transformers.Trainer:
+    """A Trainer with a fresh adapter on the model."""
+    config = peft.LoraConfig(
+        task_type="CAUSAL_LM", r=lora.rank, lora_alpha=lora.alpha, target_modules=list(lora.targets), lora_dropout=0.0
+    )
+    arguments = transformers.TrainingArguments(
+        folder,
+        per_device_train_batch_size=1,
+        num_train_epochs=1,
+        learning_rate=RATE,
+        lr_scheduler_type="linear",
+        weight_decay=0.0,
+        max_grad_norm=1.0,
+        optim="adamw_torch",
+        logging_strategy="no",
+        save_strategy="no",
+        eval_strategy="no",
+        report_to=[],
+        disable_tqdm=True,
+        use_cpu=True,
+        dataloader_pin_memory=False,
+    )
+    adapted = peft.get_peft_model(model, config)
+    trainer = transformers.Trainer(adapted, arguments, train_dataset=rows, data_collator=collate)
+    trainer.remove_callback(transformers.PrinterCallback)
+    return trainer
+
+
+def theirs(row: Row, model, candidates: list[Candidate], lora: LoraConfig, folder: str) -> float:
+    """Train adapter after adapter, on the row's clock all together -> mean loss."""
+    clock, losses = Row("", 0, 0.0), []
+    for candidate in candidates:
+        trainer = trainer_for(model, torch_rows(candidate), lora, folder)
+        losses += [clock.time(trainer.train).training_loss] * len(candidate.rows)
+        model = trainer.model.unload()
+    row.seconds.append(sum(clock.seconds))
+    row.cpu += clock.cpu
+    return float(np.mean(losses))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--candidates", type=int, default=8, help="adapters trained together")
+    parser.add_argument("--repeats", type=int, default=3, help="pairs of passes")
+    parser.add_argument("--rank", type=int, default=16, help="of the adapters")
+    parser.add_argument("--sequences", type=int, default=6, help="of each adapter, at most")
+    parser.add_argument("--form", choices=("chat", "plain"), default="chat", help="of the sequences")
+    flags = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        loaded, base, engine, model = load_both("smollm2-135m-instruct", Path(folder) / "model")
+        lora = LoraConfig(flags.rank, 2.0 * flags.rank, ALL_PROJECTIONS)
+        recipe = Recipe(lora, 1, 1, Optimizer("linear", clip_norm=1.0))
+        rules = Rules(form=flags.form, closing=True, max_sequences=flags.sequences - 1)
+        chosen = candidates_of(load_passages("shipped:train")[: flags.candidates], loaded.tokenizer, rules)
+        lengths = [len(row.tokens) for candidate in chosen for row in candidate.rows]
+        work = sum(lengths), 4.0 * sum(weights_used(base)) * sum(lengths)
+        together = Row(f"ours, {len(chosen)} together", *work)
+        single = Row("ours, one after another", *work)
+        reference = Row("PEFT + Trainer, one after another", *work)
+        singles = [[candidate] for candidate in chosen]
+        ours(engine, base, [chosen], recipe)  # compiles
+        padding = engine.usage.real_fraction
+        ours(engine, base, singles, recipe)
+        theirs(Row("", *work), model, [replace(c, rows=c.rows[:1]) for c in chosen[:1]], lora, folder)  # warms up
+        machine = MatrixProduct()
+        for _ in range(flags.repeats):
+            machine.measure()
+            loss = together.time(lambda: ours(engine, base, [chosen], recipe))
+            reference_loss = theirs(reference, model, chosen, lora, folder)
+            single.time(lambda: ours(engine, base, singles, recipe))
+    print(f"{len(chosen)} adapters of rank {flags.rank}, {len(lengths)} sequences of {min(lengths)} to {max(lengths)} "
+          f"tokens, one epoch; real tokens are {padding:.0%} of what ours computes on")
+    print_table([together, single, reference], machine)
+    print_ratio(together, reference)
+    print_ratio(single, reference)
+    print(f"mean loss over the epoch: ours {loss:.3f}, theirs {reference_loss:.3f} (other initial adapters and orders)")
+    print_compiled(engine)
+
+
+if __name__ == "__main__":
+    main()

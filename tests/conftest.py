@@ -1,0 +1,65 @@
+"""What several test files share: a tiny model, and runs of it."""
+
+import functools
+import os
+from pathlib import Path
+
+import pytest
+import tiny_run
+
+from seal_jax.experiments import judging, single_passage
+from seal_jax.outer.actor import load_actor
+
+
+@pytest.fixture(scope="session")
+def home(tmp_path_factory) -> Path:
+    """A folder with two tiny models, passages to learn from and to evaluate on, and a cache of compiled programs.
+
+    SEAL_JAX_TEST_CACHE names a folder that keeps the programs from one call of pytest to the next.
+    """
+    folder = tmp_path_factory.mktemp("home")
+    kept = os.environ.get("SEAL_JAX_TEST_CACHE")
+    if kept:
+        (folder / "cache").symlink_to(kept, target_is_directory=True)
+    tiny_run.make_model(folder / "policy")
+    tiny_run.make_model(folder / "student", seed=1)
+    tiny_run.make_passages(folder / "train.json", "Bo")
+    tiny_run.make_passages(folder / "evaluation.json", "Cu")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def actors():
+    """`load_actor` that loads each model once for all tests, so that its programs are compiled once."""
+    loaded = functools.cache(lambda source, model, task, engine, config: load_actor(source, config.value))
+
+    class Same:  # a config that stands aside in the comparison of keys
+        def __init__(self, value):
+            self.value = value
+
+        def __eq__(self, other):
+            return True
+
+        def __hash__(self):
+            return 0
+
+    return lambda source, config: loaded(source, config.model.dtype, config.task, config.engine, Same(config))
+
+
+@pytest.fixture
+def fast(monkeypatch, actors):
+    """Runs in this process that share compiled programs and write no report."""
+    monkeypatch.setattr(single_passage, "load_actor", actors)
+    monkeypatch.setattr(judging, "load_actor", actors)
+    monkeypatch.setattr(single_passage.report, "write", lambda path: None)
+
+
+@pytest.fixture(scope="session")
+def whole(home, actors, tmp_path_factory):
+    """(config, folder, lines) of a run of two rounds with the control that nothing interrupted."""
+    values = tiny_run.tiny_values(home, outer={"rounds": 2})
+    workdir = tmp_path_factory.mktemp("runs") / "whole"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(single_passage, "load_actor", actors)
+        lines = tiny_run.run(values, workdir)
+    return values, workdir, lines

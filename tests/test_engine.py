@@ -1,0 +1,326 @@
+"""Candidates trained, scored and decoded together get what each gets alone."""
+
+import functools
+import os
+import subprocess
+import sys
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from tiny_training import VOCAB, random_adapter, random_rows, stack, steps_by_hand, tiny_engine, tiny_model
+
+from seal_jax.engine import packing
+from seal_jax.engine.engine import Recipe, first_adapter, join_adapters
+from seal_jax.engine.packing import Candidate, Row
+from seal_jax.inner import sft
+from seal_jax.inner.sampling import Sampling
+from seal_jax.inner.sft import Batch, Hyper, Optimizer, Program
+from seal_jax.model.lora import LoraConfig, init_adapter
+from seal_jax.model.transformer import Transformer
+
+LORA = LoraConfig(3, 7.5, ("q_proj", "down_proj"))
+RECIPE = Recipe(LORA, 1, 1, Optimizer("cosine", weight_decay=0.1))
+ORDER = (11, 12)
+# They differ in everything that a candidate has of its own; the rows of each are of one length, so that the plain loop
+# needs no padding.
+CANDIDATES = (
+    Candidate(random_rows((12,) * 3, 1), 2e-2, 2, 0, seed=(1, 5, 0), order=ORDER),
+    Candidate(random_rows((16,) * 2, 2, prompt=5), 5e-3, 3, 2, seed=(1, 5, 1), order=ORDER),
+    Candidate(random_rows((9,) * 4, 3), 1e-2, 1, 1, seed=(1, 6, 0), order=ORDER),
+)
+GREEDY = Sampling(0.0, 1.0, 0, ())
+RANDOM = Sampling(1.0, 0.9, 0, ())
+
+
+@pytest.fixture(scope="module")
+def base():
+    return tiny_model("qwen2")[1]
+
+
+@pytest.fixture(scope="module")
+def engine():
+    return tiny_engine(tiny_model("qwen2")[0], segment=3)
+
+
+@pytest.fixture(scope="module")
+def together(engine, base):
+    return engine.finetune(base, CANDIDATES, RECIPE)
+
+
+@pytest.fixture(scope="module")
+def adapters(base):
+    return [random_adapter(base, LORA, seed, 0.3) for seed in range(3)]
+
+
+def lane(tree, index):
+    return jax.tree.map(lambda leaf: np.asarray(leaf[index]), tree)
+
+
+def same_bits(left, right):
+    jax.tree.map(np.testing.assert_array_equal, left, right)
+
+
+def close(left, right, tolerance):
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=tolerance), left, right)
+
+
+@functools.cache
+def jitted_full(model):
+    return jax.jit(functools.partial(model.apply, method="full"))
+
+
+def full_logits(config, base, adapter, tokens):
+    """Logits [T, V] of one row, padded on the right to a common length."""
+    variables = {"params": base} if adapter is None else {"params": base, "lora": adapter}
+    padded = np.pad(np.array(tokens, np.int32), (0, 40 - len(tokens)))[None]
+    return np.asarray(jitted_full(Transformer(config, LORA.scale))(variables, padded))[0, : len(tokens)]
+
+
+# Training
+
+
+def test_together_equals_one_at_a_time(engine, base, together, monkeypatch):
+    """By the plain loop of inner/sft.py, from an adapter drawn here and batches put together here."""
+    monkeypatch.setattr(sft, "sft_step", jax.jit(sft.sft_step, static_argnums=0))
+    program = Program(Transformer(engine.config, LORA.scale), RECIPE.optimizer, 8)
+    for index, candidate in enumerate(CANDIDATES):
+        key = jax.random.key(0)
+        for number in candidate.seed:
+            key = jax.random.fold_in(key, number)
+        adapter = init_adapter(key, base, LORA)
+        steps = steps_by_hand(candidate, 1)
+        tokens = np.array([[[row.tokens for row in rows]] for rows in steps], np.int32)
+        weights = np.array([[[row.weights for row in rows]] for rows in steps], np.float32)
+        assert tokens.shape == (len(steps), 1, 1, len(candidate.rows[0].tokens))
+        batches = Batch(tokens, weights, np.ones(len(steps), bool))
+        hyper = Hyper(*map(jnp.asarray, (candidate.learning_rate, len(steps), candidate.warmup_steps)))
+        trained, losses = sft.finetune(program, {"params": base}, {"lora": adapter}, batches, hyper)
+        close(trained["lora"], lane(together[0], index), 1e-5)
+        ours = together[1][:, index]
+        np.testing.assert_allclose(ours[~np.isnan(ours)], losses, rtol=1e-5)
+        moved = jax.tree.map(lambda a, b: np.abs(a - b).max(), trained["lora"], adapter)
+        assert min(jax.tree.leaves(moved)) > 1e-3
+
+
+def test_idle_steps_have_no_loss(together):
+    steps = packing.schedule_steps(CANDIDATES, 1)
+    assert together[1].shape == (len(steps), 3) and together[1].dtype == np.float32
+    np.testing.assert_array_equal(np.isnan(together[1]), [[not slots for slots in step] for step in steps])
+
+
+def test_the_same_again_bit_for_bit_and_nothing_is_compiled(engine, base, together):
+    compiled, real, slots = engine.programs.count, engine.usage.real, engine.usage.slots
+    again = engine.finetune(base, CANDIDATES, RECIPE)
+    same_bits(again, together)
+    assert engine.programs.count == compiled
+    assert engine.usage.real - real == 2 * 3 * 12 + 3 * 2 * 16 + 4 * 9
+    awake = [packing.lanes_awake(step, 3) for step in packing.schedule_steps(CANDIDATES, 1)]
+    assert engine.usage.slots - slots == 16 * sum(len(lanes) for lanes in awake)
+    assert 0 < engine.usage.real_fraction < 1
+
+
+@pytest.mark.parametrize("changed", [0, 1, 2])
+def test_what_one_candidate_does_leaves_the_others_bit_for_bit_alone(engine, base, together, changed):
+    """Other tokens, weights, learning rate, warm-up and seed, of the same lengths."""
+    old = CANDIDATES[changed]
+    rows = random_rows([len(row.tokens) for row in old.rows], seed=77, prompt=3)
+    new = replace(old, rows=rows, learning_rate=0.1, warmup_steps=3, seed=(9, 9, 9))
+    chunk = [new if index == changed else candidate for index, candidate in enumerate(CANDIDATES)]
+    trained, losses = engine.finetune(base, chunk, RECIPE)
+    for index in range(3):
+        if index != changed:
+            same_bits(lane(trained, index), lane(together[0], index))
+            np.testing.assert_array_equal(losses[:, index], together[1][:, index])
+    assert np.nanmax(np.abs(losses[:, changed] - together[1][:, changed])) > 0.1
+
+
+def test_neighbours_of_other_lengths_and_counts_change_rounding_at_most(engine, base, together):
+    longer = replace(CANDIDATES[0], rows=random_rows((21, 9), 8), epochs=1)
+    for chunk in ([CANDIDATES[2]], [longer, CANDIDATES[2]]):
+        trained, losses = engine.finetune(base, chunk, RECIPE)
+        close(lane(trained, len(chunk) - 1), lane(together[0], 2), 1e-5)
+        ours, before = losses[:, -1], together[1][:, 2]
+        np.testing.assert_allclose(ours[~np.isnan(ours)], before[~np.isnan(before)], rtol=1e-5)
+
+
+def test_a_candidate_without_data_keeps_its_first_adapter(engine, base, together):
+    chunk = [CANDIDATES[0], replace(CANDIDATES[1], rows=()), CANDIDATES[2]]
+    trained, losses = engine.finetune(base, chunk, RECIPE)
+    idle = lane(trained, 1)
+    assert all(not factors["B"].any() and factors["A"].all() for factors in idle["layers"].values())
+    assert np.isnan(losses[:, 1]).all()
+    close(lane(trained, 0), lane(together[0], 0), 1e-5)
+    alone, no_losses = engine.finetune(base, [chunk[1]], RECIPE)
+    same_bits(lane(alone, 0), idle)
+    assert no_losses.shape == (0, 1)
+
+
+def test_joined_adapters_stand_in_the_order_of_their_chunks(base):
+    trees = [random_adapter(base, LORA, seed) for seed in range(12)]
+    parts = [(stack(trees[:4]), 3), (stack(trees[4:10]), 6)]  # 9 in use: a lane or more idles in each, and in the whole
+    joined = join_adapters(parts)
+    for place, index in enumerate([0, 1, 2, 4, 5, 6, 7, 8, 9]):
+        same_bits(lane(joined, place), trees[index])
+    assert {leaf.shape[0] for leaf in jax.tree.leaves(joined)} == {packing.count_bucket(9)}
+    same_bits(first_adapter(joined), trees[0])
+
+
+# Scoring
+
+
+def test_log_likelihood_equals_a_plain_sum(engine, base, adapters):
+    rows = [random_rows((7, 20, 11), 1, prompt=4), random_rows((15,), 2), random_rows((9, 10), 3, prompt=8)]
+    rows[1] = (Row(rows[1][0].tokens, tuple(0.25 * i for i in range(15))),)
+    got = engine.log_likelihood(base, stack(adapters), LORA, rows)
+    assert [len(lane) for lane in got] == [3, 1, 2]
+    bare = engine.log_likelihood(base, None, None, rows[:1])
+    for adapter, lane_rows, values in [*zip(adapters, rows, got, strict=True), (None, rows[0], bare[0])]:
+        for row, value in zip(lane_rows, values, strict=True):
+            logits = full_logits(engine.config, base, adapter, row.tokens).astype(float)[:-1]
+            log_probs = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+            picked = log_probs[np.arange(len(logits)), row.tokens[1:]]
+            np.testing.assert_allclose(value, (picked * row.weights[1:]).sum(), rtol=1e-5)
+
+
+# Generation
+
+
+def prompts(*lengths, seed=0):
+    rng = np.random.default_rng(seed)
+    return [rng.integers(3, VOCAB, length).tolist() for length in lengths]
+
+
+def seeds_for(lanes, samples=1, first=0):
+    """Seeds of every sample, different for all."""
+    numbers = iter(range(first, 10_000))
+    return [[[(7, next(numbers)) for _ in range(samples)] for _ in lane] for lane in lanes]
+
+
+def check_greedy(config, base, adapter, prompt, tokens):
+    logits = full_logits(config, base, adapter, prompt + tokens)
+    assert logits[len(prompt) - 1 : -1].argmax(-1).tolist() == tokens
+
+
+def test_greedy_continuations_are_those_of_the_full_forward_pass(engine, base, adapters):
+    """Adapters per candidate, prompts of different lengths, and not the same number of them."""
+    asked = [prompts(5, 13, 9), prompts(16), prompts(8, 3, seed=2)]
+    out = engine.generate(base, stack(adapters), LORA, asked, seeds_for(asked), GREEDY, 8)
+    assert [[len(samples) for samples in lane] for lane in out] == [[1, 1, 1], [1], [1, 1]]
+    for adapter, lane_prompts, answers in zip(adapters, asked, out, strict=True):
+        for prompt, (tokens,) in zip(lane_prompts, answers, strict=True):
+            assert len(tokens) == 8
+            check_greedy(engine.config, base, adapter, prompt, tokens)
+    assert out[0][0] != engine.generate(base, None, None, [asked[0]], seeds_for(asked[:1]), GREEDY, 8)[0][0]
+
+
+@pytest.fixture(scope="module")
+def greedy(engine, base):
+    """Three prompts and their greedy continuations by the base, 8 tokens each."""
+    asked = prompts(6, 12, 9, seed=4)
+    out = engine.generate(base, None, None, [asked], seeds_for([asked]), GREEDY, 8)[0]
+    for prompt, (tokens,) in zip(asked, out, strict=True):
+        check_greedy(engine.config, base, None, prompt, tokens)
+    return asked, [samples[0] for samples in out]
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 4, 7])
+def test_no_more_tokens_than_asked_for(engine, base, greedy, limit):
+    """Within, at and beyond the end of a segment of three."""
+    asked, whole = greedy
+    before = engine.usage.generated
+    out = engine.generate(base, None, None, [asked], seeds_for([asked]), GREEDY, limit)[0]
+    assert [samples[0] for samples in out] == [tokens[:limit] for tokens in whole]
+    assert engine.usage.generated - before == 3 * limit
+
+
+def test_rows_end_before_their_first_stop_token(engine, base, greedy):
+    asked, whole = greedy
+    stops = (whole[0][2], whole[1][5])
+    out = engine.generate(base, None, None, [asked], seeds_for([asked]), replace(GREEDY, stop_ids=stops), 8)[0]
+
+    def cut(tokens):
+        return tokens[: next((i for i, token in enumerate(tokens) if token in stops), len(tokens))]
+
+    assert [samples[0] for samples in out] == [cut(tokens) for tokens in whole]
+    assert len(out[0][0]) <= 2 and len(out[1][0]) <= 5
+
+
+def test_generation_ends_with_the_last_row(engine, base, greedy):
+    """Once every row has stopped, no further segment is decoded."""
+    asked, whole = greedy
+    rules = replace(GREEDY, stop_ids=tuple({tokens[0] for tokens in whole}))
+    looks = []
+    engine.generate(base, None, None, [asked], seeds_for([asked]), rules, 8, lambda tokens: looks.append(tokens))
+    assert not looks
+
+
+def test_a_row_can_be_stopped_by_what_it_says(engine, base, greedy):
+    asked, whole = greedy
+    mark, looks = whole[1][3], []
+
+    def stopped(tokens):
+        looks.append(tokens)
+        return mark in tokens
+
+    out = engine.generate(base, None, None, [asked], seeds_for([asked]), GREEDY, 8, stopped)[0]
+    for (tokens,), expected in zip(out, whole, strict=True):
+        assert tokens == expected[: len(tokens)]
+        assert len(tokens) == 8 or mark in tokens
+    assert all(any(tokens[:n] == seen for tokens in whole for n in range(9)) for seen in looks)
+
+
+def test_samples_of_a_prompt_are_those_of_runs_of_their_own(engine, base):
+    """Three samples that share a prefill, and each with its seed alone."""
+    asked = prompts(5, 12, seed=6)
+    seeds = seeds_for([asked], samples=3)
+    out = engine.generate(base, None, None, [asked], seeds, RANDOM, 8)[0]
+    assert [len(samples) for samples in out] == [3, 3]
+    for k in range(3):
+        alone = engine.generate(base, None, None, [asked], [[[lane[k]] for lane in seeds[0]]], RANDOM, 8)[0]
+        assert [samples[k] for samples in out] == [samples[0] for samples in alone]
+    assert len({tuple(tokens) for samples in out for tokens in samples}) == 6
+
+
+def test_a_row_does_not_depend_on_its_neighbours(engine, base, adapters):
+    """The same prompt, seed and adapter: among other candidates, beside other prompts, in another place."""
+    prompt, seed = prompts(10, seed=8)[0], [(7, 123456)]
+    alone = engine.generate(base, stack(adapters[:1]), LORA, [[prompt]], [[seed]], RANDOM, 8)[0][0]
+    others = prompts(4, 15, 7, seed=9)
+    asked = [others, [others[1], others[0], prompt], others[:1]]
+    seeds = seeds_for(asked, first=500)
+    seeds[1][2] = seed
+    order = stack([adapters[2], adapters[0], adapters[1]])
+    assert engine.generate(base, order, LORA, asked, seeds, RANDOM, 8)[1][2] == alone
+    for other in ([(7, 123457)], [(8, 123456)]):
+        assert engine.generate(base, stack(adapters[:1]), LORA, [[prompt]], [[other]], RANDOM, 8)[0][0] != alone
+
+
+# Compiled programs
+
+_CACHED = """
+import sys, jax
+from jax import monitoring
+hits = []
+monitoring.register_event_listener(lambda name, **_: hits.append(name) if name.endswith("/cache_hits") else None)
+from seal_jax.engine.programs import Programs, enable_cache
+jax.numpy.zeros(3).sum()  # something may have been compiled before
+enable_cache(sys.argv[1])
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+programs = Programs()
+for size in (3, 3, 4):
+    assert float(programs("sum", lambda x: (x * 2).sum(), jax.numpy.ones(size))) == 2 * size
+assert programs.count == 2 and programs.seconds > 0
+assert float(programs("other", lambda x: (x * 3).sum(), jax.numpy.ones(3))) == 9
+print(len(hits))
+"""
+
+
+def test_a_second_process_finds_the_compiled_programs(tmp_path):
+    folder = tmp_path / "deep" / "cache"
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("JAX_")} | {"JAX_PLATFORMS": "cpu"}
+    run = functools.partial(subprocess.run, env=environment, capture_output=True, text=True, check=True)
+    first, second = (int(run([sys.executable, "-c", _CACHED, str(folder)]).stdout) for _ in range(2))
+    assert first == 0 and second >= 3

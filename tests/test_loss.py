@@ -1,0 +1,130 @@
+"""The chunked loss equals the plain one, and logits of more than a chunk exist nowhere."""
+
+import functools
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from tiny_training import LORA, VOCAB, random_adapter, stack, tiny_model
+
+from seal_jax.inner import loss, sft
+from seal_jax.inner.sft import Batch, Hyper, Optimizer, Program
+from seal_jax.model.transformer import Transformer
+
+BATCH, LENGTH = 2, 14
+TOKENS = np.random.default_rng(0).integers(3, VOCAB, (BATCH, LENGTH)).astype(np.int32)
+WEIGHTS = np.random.default_rng(1).choice([0.0, 0.5, 1.0, 2.0], (BATCH, LENGTH)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def plain():
+    """Model, variables, and log-probabilities [B, T-1] from whole logits."""
+    config, base = tiny_model("qwen2")
+    model = Transformer(config, LORA.scale)
+    variables = {"params": base, "lora": random_adapter(base)}
+    logits = np.asarray(model.apply(variables, TOKENS, method="full"), np.float64)[:, :-1]
+    logits -= logits.max(-1, keepdims=True)
+    log_probs = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+    return model, variables, np.take_along_axis(log_probs, TOKENS[:, 1:, None], -1)[..., 0]
+
+
+@pytest.mark.parametrize("chunk", [1, 5, LENGTH - 1, 64])
+def test_log_probabilities(plain, chunk):
+    model, variables, expected = plain
+    got = jax.jit(loss.target_log_probs, static_argnums=(0, 3))(model, variables, TOKENS, chunk)
+    assert got.shape == (BATCH, LENGTH) and got.dtype == jnp.float32
+    np.testing.assert_array_equal(got[:, 0], 0)
+    np.testing.assert_allclose(got[:, 1:], expected, atol=1e-5)
+
+
+def test_weights_and_masks(plain):
+    model, variables, expected = plain
+    weighted = expected * WEIGHTS[:, 1:]
+    nll, likelihood = (
+        jax.jit(lambda weights, function=function: function(model, variables, TOKENS, weights, 5))
+        for function in (loss.weighted_nll, loss.log_likelihood)
+    )
+    for first in (0.0, 9.0):  # the first token has nothing before it: whatever its weight, it does not count
+        weights = WEIGHTS.copy()
+        weights[:, 0] = first
+        np.testing.assert_allclose(nll(weights), -weighted.sum(), rtol=1e-5)
+        np.testing.assert_allclose(likelihood(weights), weighted.sum(1), rtol=1e-5)
+
+
+def test_chunks_give_the_same_gradient(plain):
+    """Of adapter and of all weights, the tied embedding among them: the head's part comes through the chunks."""
+    config, base = tiny_model(tied=True)
+    model = Transformer(config, LORA.scale)
+    variables = {"params": base, "lora": random_adapter(base)}
+
+    def whole(variables):
+        logits = model.apply(variables, TOKENS, method="full")[:, :-1]
+        picked = jnp.take_along_axis(jax.nn.log_softmax(logits), TOKENS[:, 1:, None], -1)[..., 0]
+        return -(picked * WEIGHTS[:, 1:]).sum()
+
+    def chunked(variables):
+        return loss.weighted_nll(model, variables, TOKENS, WEIGHTS, 5)
+
+    expected, got = (jax.jit(jax.grad(function))(variables) for function in (whole, chunked))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5 * np.abs(a).max()), expected, got)
+    assert np.abs(got["params"]["embed"]["embedding"]).max() > 0.1
+
+
+# Memory
+
+
+def arrays_of(jaxpr):
+    """Shapes of everything a jaxpr computes, inner jaxprs included."""
+    for equation in jaxpr.eqns:
+        yield from (tuple(out.aval.shape) for out in equation.outvars)
+        for value in jax.tree.leaves(equation.params, is_leaf=lambda v: hasattr(v, "eqns") or hasattr(v, "jaxpr")):
+            inner = getattr(value, "jaxpr", value)
+            if hasattr(inner, "eqns"):
+                yield from arrays_of(inner)
+
+
+def step_on_candidates(full, remat, chunk):
+    """A training step of three candidates, and arguments for it."""
+    config, base = tiny_model(tied=True, vocab=1009)  # a prime greater than every other size here
+    model = Transformer(config, LORA.scale, remat)
+    program = Program(model, Optimizer(), chunk)
+    frozen = {} if full else {"params": base}
+    one = {"params": base} if full else {"lora": random_adapter(base)}
+    state = jax.vmap(functools.partial(sft.init_state, program.optimizer))(stack([one] * 3))
+    tokens = np.zeros((3, 1, 2, 24), np.int32)
+    batch = Batch(tokens, np.ones(tokens.shape, np.float32), np.ones(3, bool))
+    hyper = Hyper(np.ones(3, np.float32), np.ones(3, np.int32), np.zeros(3, np.int32))
+    step = jax.vmap(functools.partial(sft.sft_step, program), in_axes=(None, 0, 0, 0))
+    return step, (frozen, state, batch, hyper)
+
+
+def check_sizes(shapes, full, chunk):
+    with_vocabulary = {shape for shape in shapes if any(size % 1009 == 0 and size for size in shape)}
+    weights = 3 * 1009 * 64 if full else 1009 * 64  # the embedding, its gradient and moments
+    for shape in with_vocabulary:
+        is_weights = 64 in shape and int(np.prod(shape)) <= weights
+        assert is_weights or int(np.prod(shape)) <= 3 * 2 * chunk * 1009, shape
+    assert any(int(np.prod(shape)) == 3 * 2 * chunk * 1009 for shape in with_vocabulary)  # it looks where it should
+
+
+@pytest.mark.parametrize(("full", "remat"), [(False, False), (False, True), (True, False)])
+def test_no_logits_of_more_than_a_chunk_are_traced(full, remat):
+    step, args = step_on_candidates(full, remat, 4)
+    check_sizes(set(arrays_of(jax.make_jaxpr(step)(*args).jaxpr)), full, 4)
+
+
+def test_the_search_finds_whole_logits():
+    """With a chunk as long as the sequence the same search sees them."""
+    step, args = step_on_candidates(False, False, 23)
+    with pytest.raises(AssertionError):
+        check_sizes(set(arrays_of(jax.make_jaxpr(step)(*args).jaxpr)), False, 4)
+
+
+def test_no_logits_of_more_than_a_chunk_are_compiled():
+    """XLA did not put them together again."""
+    step, args = step_on_candidates(False, False, 4)
+    text = jax.jit(step).lower(*args).compile().as_text()
+    shapes = {tuple(map(int, dims.split(","))) for dims in re.findall(r"[a-z]+\d+\[([\d,]+)\]", text)}
+    check_sizes(shapes, False, 4)

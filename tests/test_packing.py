@@ -1,0 +1,208 @@
+"""Buckets, chunks, orders: nothing is lost or shown twice, and no candidate's order depends on its neighbours."""
+
+from collections import Counter
+from itertools import permutations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from seal_jax.engine import packing
+from seal_jax.engine.packing import Candidate, Row
+
+CHI_SQUARE_23 = 49.7  # 99.9% point, 23 degrees of freedom
+
+
+def row(length, mark=0):
+    return Row((mark,) * length, (1.0,) * length)
+
+
+def make(lengths, epochs=1, order=(1,), mark=0):
+    """A candidate whose rows can be told apart: row i is full of the number mark + i."""
+    rows = tuple(row(length, mark + i) for i, length in enumerate(lengths))
+    return Candidate(rows, 1e-3, epochs, 0, seed=(0,), order=order)
+
+
+ORDERS = st.tuples(st.integers(0, 3), st.integers(0, 2**32 - 1))
+SIZES = st.lists(st.integers(1, 200), min_size=0, max_size=12)
+CANDIDATES = st.lists(st.tuples(SIZES, st.integers(1, 4)), min_size=1, max_size=6)
+
+
+def chunk_of(described, order):
+    return [make(lengths, epochs, order, 100 * i) for i, (lengths, epochs) in enumerate(described)]
+
+
+# Buckets
+
+
+@settings(deadline=None)
+@given(st.integers(1, 20_000), st.sampled_from([8, 16, 64]))
+def test_bucket_is_tight(length, smallest):
+    size = packing.bucket(length, smallest)
+    assert size >= length and size % 8 == 0
+    assert packing.bucket(size, smallest) == size
+    assert size == smallest or size < 1.25 * length + 8
+
+
+@settings(deadline=None)
+@given(st.integers(1, 20_000), st.integers(1, 20_000))
+def test_bucket_is_monotone(a, b):
+    small, large = sorted((a, b))
+    assert packing.bucket(small) <= packing.bucket(large)
+
+
+def test_buckets_are_few():
+    assert [packing.bucket(n) for n in (1, 16, 17, 33, 41, 49, 57, 65)] == [16, 16, 24, 40, 48, 56, 64, 80]
+    assert len({packing.bucket(n) for n in range(1, 8193)}) <= 4 * 9
+
+
+def test_count_buckets():
+    assert [packing.count_bucket(n) for n in range(1, 9)] == list(range(1, 9))
+    assert [packing.count_bucket(n) for n in (9, 12, 13, 16, 17, 25, 33, 49)] == [12, 12, 16, 16, 24, 32, 48, 64]
+    assert len({packing.count_bucket(n) for n in range(1, 4097)}) == 8 + 2 * 9
+
+
+# Orders
+
+
+def test_permutations_are_uniform():
+    """All 24 orders of four slots, over seeds and over the epochs of one seed."""
+    for numbers in ([((seed,), 0) for seed in range(2400)], [((7, 8), epoch) for epoch in range(2400)]):
+        seen = Counter(tuple(packing.epoch_order(order, epoch, 4).tolist()) for order, epoch in numbers)
+        assert set(seen) <= set(permutations(range(4)))
+        statistic = sum((seen[p] - 100) ** 2 / 100 for p in permutations(range(4)))
+        assert statistic < CHI_SQUARE_23
+
+
+@settings(deadline=None)
+@given(ORDERS, st.integers(0, 50), st.integers(0, 60), st.integers(0, 60))
+def test_fewer_slots_keep_the_order_of_more(order, epoch, few, more):
+    few, more = sorted((few, more))
+    whole = packing.epoch_order(order, epoch, more).tolist()
+    assert sorted(whole) == list(range(more))
+    assert packing.epoch_order(order, epoch, few).tolist() == [slot for slot in whole if slot < few]
+
+
+def test_every_number_of_the_seed_matters():
+    orders = [packing.epoch_order(order, epoch, 30).tolist() for order in ((1, 2), (2, 1), (1,)) for epoch in (0, 1)]
+    assert len({tuple(order) for order in orders}) == len(orders)
+
+
+# Steps
+
+
+@settings(deadline=None)
+@given(CANDIDATES, ORDERS, st.integers(1, 5))
+def test_each_slot_is_shown_once_an_epoch(described, order, batch):
+    chunk = chunk_of(described, order)
+    steps = packing.schedule_steps(chunk, batch)
+    assert all(len(step) == len(chunk) and any(step) for step in steps)
+    for lane, candidate in enumerate(chunk):
+        own = [step[lane] for step in steps if step[lane]]
+        assert len(own) == packing.steps_of(candidate, batch)
+        assert all(len(slots) <= batch for slots in own)
+        count = len(candidate.rows)
+        shown = [slot for slots in own for slot in slots]
+        for epoch in range(candidate.epochs):
+            assert sorted(shown[epoch * count : (epoch + 1) * count]) == list(range(count))
+
+
+@settings(deadline=None)
+@given(CANDIDATES, ORDERS, st.integers(1, 5))
+def test_a_candidate_sees_the_order_that_it_sees_alone(described, order, batch):
+    chunk = chunk_of(described, order)
+    steps = packing.schedule_steps(chunk, batch)
+    for lane, candidate in enumerate(chunk):
+        alone = [step[0] for step in packing.schedule_steps([candidate], batch)]
+        assert [step[lane] for step in steps if step[lane]] == alone
+        count = len(candidate.rows)
+        by_hand = [packing.epoch_order(order, e, count).tolist() for e in range(candidate.epochs)]
+        assert [slot for slots in alone for slot in slots] == [slot for epoch in by_hand for slot in epoch]
+
+
+def test_with_one_row_a_step_candidates_meet_at_their_slots():
+    """At each step all have rows of similar length: the same slot, of rows sorted by length."""
+    chunk = [make((50, 9, 30), 2), make((12, 40), 2), make((7, 60, 20, 33), 2)]
+    for step in packing.schedule_steps(chunk, 1):
+        assert len({slots for slots in step if slots}) == 1
+    assert [len(r.tokens) for r in packing.slots_of(chunk[2])] == [60, 33, 20, 7]
+
+
+# Chunks
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.tuples(SIZES, st.integers(1, 4), st.integers(0, 2)), min_size=0, max_size=20),
+    st.integers(1, 4),
+    st.integers(1, 5),
+)
+def test_chunks_are_a_partition(described, batch, limit):
+    candidates = [make(lengths, epochs, (order,)) for lengths, epochs, order in described]
+    chunks = packing.plan_chunks(candidates, batch, limit)
+    assert sorted(i for chunk in chunks for i in chunk) == list(range(len(candidates)))
+    assert all(1 <= len(chunk) <= limit for chunk in chunks)
+    assert all(len({candidates[i].order for i in chunk}) == 1 for chunk in chunks)
+    per_order = Counter(candidate.order for candidate in candidates)
+    assert len(chunks) == sum(-(-count // limit) for count in per_order.values())
+    assert chunks == packing.plan_chunks(list(candidates), batch, limit)
+    for order in per_order:  # of similar step count: sorted by it
+        steps = [packing.steps_of(candidates[i], batch) for c in chunks for i in c if candidates[i].order == order]
+        assert steps == sorted(steps)
+
+
+@pytest.mark.parametrize(
+    ("rows", "epochs", "batch", "steps"), [(5, 2, 1, 10), (5, 2, 2, 6), (4, 3, 2, 6), (0, 3, 2, 0)]
+)
+def test_steps_round_up_in_each_epoch(rows, epochs, batch, steps):
+    assert packing.steps_of(make((4,) * rows, epochs), batch) == steps
+
+
+# Arrays
+
+
+@settings(deadline=None)
+@given(st.lists(st.booleans(), min_size=1, max_size=12).filter(any), st.integers(0, 3))
+def test_idle_lanes_are_left_out_up_to_a_power_of_two(active, spare):
+    lanes = len(active) + spare
+    chosen = packing.lanes_awake([(0,) if flag else () for flag in active], lanes)
+    assert chosen == sorted(set(chosen)) and set(chosen) <= set(range(lanes))
+    assert {lane for lane, flag in enumerate(active) if flag} <= set(chosen)
+    count = sum(active)
+    assert count <= len(chosen) < 2 * count
+    assert len(chosen) == lanes or len(chosen).bit_count() == 1
+
+
+@settings(deadline=None)
+@given(CANDIDATES, st.integers(1, 3), st.integers(1, 3), st.integers(0, 3))
+def test_filled_steps_hold_the_rows_and_nothing_else(described, micro, batch, spare):
+    chunk = chunk_of(described, (3, 4))
+    slotted = [packing.slots_of(candidate) for candidate in chunk]
+    for step in packing.schedule_steps(chunk, micro * batch):
+        lanes = packing.lanes_awake(step, len(chunk) + spare)
+        tokens, weights, valid = packing.fill_step(slotted, step, (micro, batch), lanes)
+        assert tokens.shape == weights.shape and tokens.shape[:3] == (len(lanes), micro, batch)
+        assert (tokens.dtype, weights.dtype, valid.dtype) == (np.int32, np.float32, bool)
+        assert valid.tolist() == [lane < len(chunk) and bool(step[lane]) for lane in lanes]
+        longest = max(len(slotted[lane][slot].tokens) for lane, slots in enumerate(step) for slot in slots)
+        assert tokens.shape[3] == packing.bucket(longest)
+        flat, loss = (part.reshape(len(lanes), micro * batch, -1) for part in (tokens, weights))
+        for index, lane in enumerate(lanes):
+            rows = [slotted[lane][slot] for slot in step[lane]] if lane < len(chunk) else []
+            for place in range(micro * batch):
+                shown = rows[place] if place < len(rows) else Row((), ())
+                length = len(shown.tokens)
+                assert flat[index, place, :length].tolist() == list(shown.tokens)
+                assert loss[index, place, :length].tolist() == list(shown.weights)
+                assert not loss[index, place, length:].any()
+
+
+@settings(deadline=None)
+@given(st.lists(st.lists(st.integers(1, 99), min_size=1, max_size=9), min_size=1, max_size=5), st.integers(0, 3))
+def test_prompts_end_at_the_last_slot(prompts, spare):
+    tokens, start = packing.pad_left(prompts, len(prompts) + spare, 12)
+    assert tokens.shape == (len(prompts) + spare, 12) and tokens.dtype == start.dtype == np.int32
+    for row_tokens, begin, prompt in zip(tokens, start, prompts, strict=False):
+        assert row_tokens[begin:].tolist() == prompt and not row_tokens[:begin].any()
+    assert (start < 12).all()

@@ -1,0 +1,216 @@
+"""The decoder: layout of its weights, attention, rotary positions, the cache, left padding, remat."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from tiny_checkpoint import rope_divisors, tiny_config
+from tiny_training import LORA, VOCAB, random_adapter, stack, tiny_model
+
+from seal_jax.model import transformer
+from seal_jax.model.layout import leaves
+from seal_jax.model.lora import PROJECTIONS
+from seal_jax.model.transformer import Cache, RMSNorm, Transformer, extend
+
+TOKENS = np.random.default_rng(0).integers(3, VOCAB, (3, 21)).astype(np.int32)
+
+
+@functools.cache
+def jitted(model, method):
+    return jax.jit(functools.partial(model.apply, method=method))
+
+
+def full(model, variables, tokens):
+    return np.asarray(jitted(model, "full")(variables, tokens))
+
+
+def close(left, right, tolerance=2e-5):
+    np.testing.assert_allclose(left, right, rtol=0, atol=tolerance)
+
+
+# Weights
+
+
+@pytest.mark.parametrize(("kind", "tied"), [("llama", True), ("qwen2", False), ("qwen3", False)])
+def test_weights_are_laid_out_as_documented(kind, tied):
+    config, _ = tiny_model(kind, tied=tied)
+    shapes = jax.eval_shape(Transformer(config).init, jax.random.key(0), TOKENS)
+    assert set(shapes) == {"params"}
+    if not tied:  # the head is not called without logits
+        shapes = jax.eval_shape(functools.partial(Transformer(config).init, method="full"), jax.random.key(0), TOKENS)
+    ours = {
+        tuple(key.key for key in path): leaf.shape
+        for path, leaf in jax.tree_util.tree_leaves_with_path(shapes["params"])
+    }
+    depth = (config.num_layers,)
+    assert ours == {leaf.path: (depth if leaf.stacked else ()) + leaf.shape for leaf in leaves(config)}
+
+
+# Attention and positions
+
+
+def test_attention_equals_a_loop_over_heads():
+    rng = np.random.default_rng(1)
+    q, k, v = (rng.standard_normal((2, heads, 5, 8)).astype(np.float32) for heads in (6, 2, 2))
+    mask = np.tril(np.ones((5, 5), bool))[None] & np.array([[[1, 1, 1, 1, 1]], [[0, 0, 1, 1, 1]]], bool)
+    mask[1, :2, 0] = True  # a query must see something
+    expected = np.zeros((2, 5, 6 * 8))
+    for b in range(2):
+        for head in range(6):
+            scores = q[b, head].astype(float) @ k[b, head // 3].T / np.sqrt(8)
+            weights = np.where(mask[b], np.exp(scores), 0)
+            expected[b, :, head * 8 : head * 8 + 8] = weights / weights.sum(-1, keepdims=True) @ v[b, head // 3]
+    close(transformer.attend(q, (k, v), None, [mask]), expected)
+    for cut in (1, 4):  # the same keys, some of them in the cache
+        parts = (k[:, :, cut:], v[:, :, cut:]), (k[:, :, :cut], v[:, :, :cut])
+        close(transformer.attend(q, *parts, [mask[:, :, :cut], mask[:, :, cut:]]), expected)
+
+
+def test_attention_is_safe_with_large_scores():
+    big = jnp.full((1, 1, 3, 4), 100.0)
+    value = jnp.arange(12.0).reshape(1, 1, 3, 4)
+    out = transformer.attend(big, (big, value), None, [np.ones((1, 3, 3), bool)])
+    close(out[0], np.tile(value[0, 0].mean(0), (3, 1)))
+
+
+def test_rotary_frequencies_and_their_llama_3_scaling():
+    for kind, divisors in (("qwen2", 1.0), ("llama", rope_divisors(tiny_config("llama")))):
+        config, _ = tiny_model(kind)
+        expected = 1000.0 ** (-np.arange(0, 16, 2) / 16) / divisors
+        np.testing.assert_allclose(transformer.rope_frequencies(config), expected, rtol=1e-6)
+    assert len(set(np.round(divisors, 3))) > 2  # kept, between, and divided by the factor
+
+
+def test_rotation_tells_distances_only():
+    rng = np.random.default_rng(2)
+    q, k = (jnp.asarray(rng.standard_normal((1, 1, 1, 8)), jnp.float32) for _ in range(2))
+    frequencies = jnp.array([1.0, 0.3, 0.1, 0.01])
+
+    def score(at, other):
+        turned = [transformer.rotate(x, place * frequencies[None, None]) for x, place in ((q, at), (k, other))]
+        return float((turned[0] * turned[1]).sum())
+
+    assert abs(score(9, 4) - score(25, 20)) < 1e-5
+    assert abs(score(9, 4) - score(9, 5)) > 1e-3
+    assert abs(score(0, 0) - float((q * k).sum())) < 1e-6
+
+
+def test_norm_is_computed_in_float32():
+    x = jnp.asarray([[300.0, -200.0, 1e-3, 7.0]], jnp.bfloat16)
+    scale = np.array([1.0, 2.0, 3.0, 0.5], np.float32)
+    out = RMSNorm(1e-5).apply({"params": {"scale": scale}}, x)
+    x64 = np.asarray(x, np.float64)
+    assert out.dtype == jnp.bfloat16
+    np.testing.assert_allclose(np.asarray(out, np.float64), x64 / np.sqrt((x64**2).mean() + 1e-5) * scale, rtol=5e-3)
+
+
+def test_a_token_sees_only_those_before_it():
+    config, base = tiny_model()
+    model = Transformer(config)
+    changed = TOKENS.copy()
+    changed[:, 10] = (changed[:, 10] + 1) % VOCAB
+    before, after = full(model, {"params": base}, TOKENS), full(model, {"params": base}, changed)
+    np.testing.assert_array_equal(before[:, :10], after[:, :10])
+    assert np.abs(before[:, 10:] - after[:, 10:]).max(axis=(0, 2)).min() > 1e-3
+
+
+def test_bfloat16_is_near_float32():
+    config, base = tiny_model("qwen3")
+    model = Transformer(config)
+    half = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.bfloat16), base)
+    variables = {"params": half, "lora": random_adapter(base)}  # float32 adapters beside a bfloat16 base
+    exact = full(model, variables | {"params": jax.tree.map(lambda leaf: leaf.astype(np.float32), half)}, TOKENS)
+    rough = full(model, variables, TOKENS)
+    assert rough.dtype == np.float32
+    assert jax.eval_shape(model.apply, variables, TOKENS)[0].dtype == jnp.bfloat16
+    assert 0 < np.abs(rough - exact).max() < 0.1 * np.abs(exact).max()
+
+
+# The cache
+
+
+def in_pieces(model, variables, tokens, pieces, start):
+    """Logits of tokens [B, T] fed piece by piece through a cache of more slots than are needed."""
+    config, batch = model.config, tokens.shape[0]
+    room = (config.num_layers, batch, config.num_kv_heads, tokens.shape[1] + 5, config.head_dim)
+    junk = jnp.full(room, 1e3)  # what stands in slots not in use must not matter
+    cache, logits, at = Cache(junk, junk, jnp.int32(0), jnp.asarray(start, jnp.int32)), [], 0
+    for piece in pieces:
+        hidden, new = model.apply(variables, tokens[:, at : at + piece], cache)
+        assert new[0].shape == (*room[:3], piece, room[4])
+        cache, at = extend(cache, new), at + piece
+        logits.append(model.apply({"params": variables["params"]}, hidden, method="logits"))
+        assert int(cache.filled) == at
+    return np.asarray(jnp.concatenate(logits, axis=1))
+
+
+@pytest.mark.parametrize("kind", ["llama", "qwen3"])
+def test_the_cache_changes_nothing(kind):
+    """Fed in pieces, by rows that begin in different slots, with adapters: as all at once without padding."""
+    config, base = tiny_model(kind)
+    model = Transformer(config, LORA.scale)
+    variables = {"params": base, "lora": random_adapter(base)}
+    start = [0, 9, 9]
+    got = in_pieces(model, variables, TOKENS, (11, 1, 1, 8), start)
+    for row, begin in enumerate(start):
+        close(got[row, begin:], full(model, variables, TOKENS[row : row + 1, begin:])[0])
+
+
+def test_left_padding_changes_nothing():
+    config, base = tiny_model()
+    model = Transformer(config)
+    start = np.array([0, 9, 9])
+    for filler in (0, 77):
+        tokens = np.where(np.arange(21) < start[:, None], filler, TOKENS)
+        hidden, _ = jitted(model, None)({"params": base}, tokens, start=start)
+        got = model.apply({"params": base}, hidden, method="logits")
+        for row, begin in enumerate(start):
+            close(got[row, begin:], full(model, {"params": base}, TOKENS[row : row + 1, begin:])[0])
+
+
+def test_extend_writes_behind_what_is_there():
+    cache = Cache(jnp.zeros((2, 1, 1, 6, 3)), jnp.zeros((2, 1, 1, 6, 3), jnp.bfloat16), jnp.int32(2), jnp.array([1]))
+    grown = extend(cache, (jnp.ones((2, 1, 1, 3, 3)), 2 * jnp.ones((2, 1, 1, 3, 3))))
+    assert grown.k[0, 0, 0, :, 0].tolist() == [0, 0, 1, 1, 1, 0]
+    assert grown.v[1, 0, 0, :, 2].tolist() == [0, 0, 2, 2, 2, 0]
+    assert (grown.k.dtype, grown.v.dtype, int(grown.filled)) == (jnp.float32, jnp.bfloat16, 5)
+
+
+# Adapters under vmap, remat
+
+
+def test_candidates_share_the_base():
+    """One base and a stack of adapters under vmap: each row as its adapter alone."""
+    config, base = tiny_model("qwen2")
+    model = Transformer(config, LORA.scale)
+    adapters = [random_adapter(base, seed=seed) for seed in range(3)]
+
+    def one(adapter, tokens):
+        return model.apply({"params": base, "lora": adapter}, tokens[None], method="full")[0]
+
+    together = jax.jit(jax.vmap(one))(stack(adapters), TOKENS)
+    for row, adapter in enumerate(adapters):
+        close(together[row], full(model, {"params": base, "lora": adapter}, TOKENS[row : row + 1])[0])
+    assert np.abs(together[0] - full(model, {"params": base}, TOKENS[:1])[0]).max() > 0.1
+
+
+def test_remat_recomputes_and_changes_nothing():
+    config, base = tiny_model()
+    outcomes, programs = [], []
+    for remat in (False, True):
+        model = Transformer(config, LORA.scale, remat)
+
+        def loss(adapter, model=model):
+            logits = model.apply({"params": base, "lora": adapter}, TOKENS, method="full")
+            return jnp.take_along_axis(jax.nn.log_softmax(logits[:, :-1]), TOKENS[:, 1:, None], -1).mean()
+
+        adapter = random_adapter(base)
+        programs.append(str(jax.make_jaxpr(jax.grad(loss))(adapter)))
+        outcomes.append(jax.jit(jax.value_and_grad(loss))(adapter))
+    jax.tree.map(functools.partial(close, tolerance=1e-6), *outcomes)
+    assert set(outcomes[0][1]["layers"]) == set(PROJECTIONS)
+    assert all(np.abs(leaf).max() > 1e-6 for leaf in jax.tree.leaves(outcomes[0][1]))
+    assert programs[1].count("tanh") + programs[1].count("logistic") > programs[0].count("logistic")
+    assert "remat" in programs[1] or "checkpoint" in programs[1]
