@@ -4,8 +4,9 @@
 
 Both sides train the same number of adapters on the same sequences (the sentences of a passage of the shipped corpus and
 the passage itself, as turns of a chat or as plain text), at batch 1, in float32, from the same weights: all seven
-projections, AdamW, linear decay, clipping at norm 1. HF gets each sequence unpadded, all cores, and a Trainer that neither logs, saves nor
-evaluates; its clock stops while the next adapter is made. Ours pays for padding and for making the adapters.
+projections, AdamW, linear decay, clipping at norm 1. HF gets each sequence unpadded, all cores, and a Trainer that
+neither logs, saves nor evaluates; its clock stops while the next adapter is made. Ours pays for padding and for making
+the adapters.
 Tokens are real tokens. FLOPs are 4 x weights x tokens: forward, and backward to the activations only, as the weights
 are frozen (attention, adapters and optimizer come on top and are not counted).
 """

@@ -3,7 +3,7 @@
     python -m seal_jax.main --config=configs/knowledge_qwen2_5_7b.py --workdir=runs/knowledge_qwen2_5_7b
 
 The defaults of seal_jax/config.py are the paper's; what stands here differs from them. The paper's judge is GPT-4.1:
-add --config.reward.judge=remote --config.reward.judge_model=gpt-4.1 with OPENAI_API_KEY set. The default judge is offline.
+add --config.reward.judge=remote --config.reward.judge_model=gpt-4.1 with OPENAI_API_KEY set. The default is offline.
 """
 
 from ml_collections import ConfigDict

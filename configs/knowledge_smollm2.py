@@ -13,14 +13,14 @@ from seal_jax.config import ALL_PROJECTIONS, at_size, defaults
 def get_config(size: str = "") -> ConfigDict:
     """The config; `size` 'smoke' is a one-minute version."""
     config = ConfigDict(defaults())
-    # What the outer loop teaches this small policy about writing costs it some of what it knows: as its own student it ends
-    # below the base policy's self-edits although it writes better ones. With its first weights as the student of every
-    # row, the rows differ in their self-edits alone. The paper's setting is student="".
+    # The outer loop teaches this small policy to write, and costs it some of what it knows: as its own student it ends
+    # below the base policy's self-edits although it writes better ones. With its first weights as the student of
+    # every row, the rows differ in their self-edits alone. The paper's setting is student="".
     config.model.update(policy="smollm2-135m-instruct", student="initial")
     config.data.update(train_passages=16, evaluation_passages=30)
-    # At 135M parameters plain text at the paper's learning rate makes the gold answers less likely. Turns of a chat with
-    # the loss on the assistant's, and adapters on all projections, do teach it; an empty system message saves 16
-    # tokens of each sequence, of 50 to 100.
+    # At 135M parameters plain text at the paper's learning rate makes the gold answers less likely. Turns of a chat
+    # with the loss on the assistant's, and adapters on all projections, do teach it; an empty system message saves
+    # 16 tokens of each sequence, of 50 to 100.
     config.task.update(form="chat", closing=True, system="empty")
     config.sampling.update(temperature=0.7, max_new_tokens=112)  # at temperature 1 its self-edits are word salad
     config.inner.update(rank=16, alpha=32.0, targets=ALL_PROJECTIONS, learning_rate=1.5e-3, epochs=2)

@@ -32,8 +32,8 @@ class Model:
     """Where weights come from: a folder of safetensors, a .gguf file, a hub id, or 'smollm2-135m-instruct'."""
 
     policy: str = "Qwen/Qwen2.5-7B"  # writes the self-edits and is taught by the outer loop
-    # Is trained on the self-edits and asked. Empty: the policy itself, as it learns (the paper); 'initial': the policy as it
-    # was before the first round, so that rows differ in their self-edits alone; or another model.
+    # Is trained on the self-edits and asked. Empty: the policy itself, as it learns (the paper); 'initial': the policy
+    # as it was before the first round, so that rows differ in their self-edits alone; or another model.
     student: str = ""
     dtype: str = choice("auto", "auto", "float32", "bfloat16")  # auto: float32 on CPU, bfloat16 elsewhere
 

@@ -258,6 +258,7 @@ def test_generation_ends_with_the_last_row(engine, base, greedy):
 
 
 def test_a_row_can_be_stopped_by_what_it_says(engine, base, greedy):
+    """It ends with the segment in which it said it (after 4, 7 or 8 tokens), whatever the other rows do."""
     asked, whole = greedy
     mark, looks = whole[1][3], []
 
@@ -265,10 +266,12 @@ def test_a_row_can_be_stopped_by_what_it_says(engine, base, greedy):
         looks.append(tokens)
         return mark in tokens
 
+    def cut(tokens):
+        return next((tokens[:end] for end in (4, 7, 8) if mark in tokens[:end]), tokens)
+
     out = engine.generate(base, None, None, [asked], seeds_for([asked]), GREEDY, 8, stopped)[0]
-    for (tokens,), expected in zip(out, whole, strict=True):
-        assert tokens == expected[: len(tokens)]
-        assert len(tokens) == 8 or mark in tokens
+    assert [samples[0] for samples in out] == [cut(tokens) for tokens in whole]
+    assert [len(samples[0]) for samples in out][1:] == [4, 8]
     assert all(any(tokens[:n] == seen for tokens in whole for n in range(9)) for seen in looks)
 
 

@@ -104,7 +104,7 @@ class Engine:
         """Continue prompts[c][q] (token lists) -> tokens [c][q][k], cut before the first stop token.
 
         `seeds[c][q]` is a list of tuples of equal length, one for each of the K samples of that prompt; K and Q are the
-        same for all. `stopped(tokens)` may end a row early, by a stop string say; it is asked every segment.
+        same for all. `stopped(tokens)` may end a row early, by a stop string say; it is asked after every segment.
         """
         lanes = 1 if adapters is None else jax.tree.leaves(adapters)[0].shape[0]
         queries = packing.count_bucket(max(len(p) for p in prompts))
@@ -134,6 +134,7 @@ class Engine:
         idle = np.ones((lanes, queries * samples), bool)
         idle[tuple(np.array([(c, r) for c, _, r in rows]).T)] = False
         state = state._replace(done=state.done | idle)
+        ends = np.full(idle.shape, max_new)
         until = 1
         while until < max_new and not np.asarray(state.done).all():
             until = min(until + self.settings.segment, max_new)
@@ -142,12 +143,13 @@ class Engine:
             if stopped is not None:
                 done, written = np.array(state.done), np.asarray(state.tokens)
                 for c, _, r in rows:
-                    done[c, r] = done[c, r] or stopped(written[c, r, : int(state.count)].tolist())
+                    if not done[c, r] and stopped(written[c, r, : int(state.count)].tolist()):
+                        done[c, r], ends[c, r] = True, int(state.count)
                 state = state._replace(done=jnp.asarray(done))
         written = np.asarray(state.tokens)[:, :, : int(state.count)]
         out: list[list[list[list[int]]]] = [[[] for _ in lane] for lane in prompts]
         for c, q, r in rows:
-            out[c][q].append(_until_stop(written[c, r].tolist(), rules.stop_ids))
+            out[c][q].append(_until_stop(written[c, r, : ends[c, r]].tolist(), rules.stop_ids))
             self.usage.generated += len(out[c][q][-1])
         return out
 
