@@ -81,8 +81,9 @@ def run(values: Mapping, workdir: str) -> None:
 
     try:
         devices = [str(device) for device in jax.devices()]
-    except RuntimeError as error:
-        raise UserError(f"JAX finds no device: {_last_line(error)}") from error
+    except (RuntimeError, AssertionError) as error:  # the second where no plugin for JAX_PLATFORMS is installed
+        wanted = os.environ.get("JAX_PLATFORMS", "")
+        raise UserError(f"JAX finds no device (JAX_PLATFORMS={wanted}); set it to cpu, or install JAX for yours") from error
     with open_run(workdir, values, devices) as folder:
         single_passage.run(config, folder)
 

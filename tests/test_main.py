@@ -98,15 +98,12 @@ def test_a_passages_file_of_another_kind(fast, home, tmp_path):
         main.run(tiny_run.tiny_values(home, data={"train": str(tmp_path / "p.json")}), str(tmp_path / "run"))
 
 
-def test_another_config_or_process_in_the_folder(home, tmp_path, capsys):
+def test_another_config_or_process_in_the_folder(home, tmp_path):
     values = tiny_run.tiny_values(home)
-    first, other = (tiny_run.config_file(tmp_path / name, v) for name, v in (
-        ("first.py", values), ("other.py", tiny_run.tiny_values(home, seed=7))))  # fmt: skip
-    with open_run(tmp_path / "run", values):
-        result = command(f"--config={first}", f"--workdir={tmp_path / 'run'}")
-        assert result.returncode == 2 and f"in use by process {os.getpid()}" in one_sentence(result.stderr)
-    result = command(f"--config={other}", f"--workdir={tmp_path / 'run'}")
-    assert result.returncode == 2 and "seed: 0 -> 7" in result.stderr and "Traceback" not in result.stderr
+    with open_run(tmp_path, values), pytest.raises(UserError, match=f"in use by process {os.getpid()}"):
+        main.run(values, str(tmp_path))
+    with pytest.raises(UserError, match="seed: 0 -> 7"):
+        main.run(tiny_run.tiny_values(home, seed=7), str(tmp_path))
 
 
 def test_ctrl_c_stops_with_one_line_and_the_run_goes_on_afterwards(home, tmp_path):
@@ -124,12 +121,9 @@ def test_ctrl_c_stops_with_one_line_and_the_run_goes_on_afterwards(home, tmp_pat
     assert "Traceback" not in errors and tiny_run.records(tmp_path / "run")["trials"]
 
 
-def test_no_device_is_a_sentence(home, tmp_path):
-    config = tiny_run.config_file(tmp_path / "config.py", tiny_run.tiny_values(home))
-    environ = os.environ | {"JAX_PLATFORMS": "cuda"}
-    result = subprocess.run(
-        [sys.executable, "-m", "seal_jax.main", f"--config={config}", f"--workdir={tmp_path / 'run'}"],
-        capture_output=True, text=True, cwd=ROOT, env=environ,
-    )  # fmt: skip
-    assert result.returncode == 2 and "JAX finds no device" in result.stderr.splitlines()[-1]
-    assert "Traceback" not in result.stderr
+@pytest.mark.parametrize("failure", [RuntimeError("Unable to initialize backend 'tpu'"), AssertionError()])
+def test_no_device_is_a_sentence(home, tmp_path, monkeypatch, failure):
+    monkeypatch.setattr("jax.devices", lambda: (_ for _ in ()).throw(failure))
+    monkeypatch.setenv("JAX_PLATFORMS", "tpu")
+    with pytest.raises(UserError, match=r"no device \(JAX_PLATFORMS=tpu\)"):
+        main.run(tiny_run.tiny_values(home), str(tmp_path))
