@@ -83,7 +83,8 @@ def run(values: Mapping, workdir: str) -> None:
         devices = [str(device) for device in jax.devices()]
     except (RuntimeError, AssertionError) as error:  # the second where no plugin for JAX_PLATFORMS is installed
         wanted = os.environ.get("JAX_PLATFORMS", "")
-        raise UserError(f"JAX finds no device (JAX_PLATFORMS={wanted}); set it to cpu, or install JAX for yours") from error
+        text = f"JAX finds no device (JAX_PLATFORMS={wanted}); set it to cpu, or install JAX for your device"
+        raise UserError(text) from error
     with open_run(workdir, values, devices) as folder:
         single_passage.run(config, folder)
 

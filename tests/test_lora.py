@@ -43,7 +43,7 @@ def by_hand(base, adapter, scale, projection):
 @pytest.mark.parametrize("projection", PROJECTIONS)
 def test_zero_effect_at_initialisation(model, projection):
     config, base = model
-    lora = LoraConfig(4, 64.0, (projection,))
+    lora = replace(LORA, targets=(projection,))
     adapter = init_adapter(jax.random.key(3), base, lora)
     assert list(adapter["layers"]) == [projection]
     np.testing.assert_array_equal(logits(config, base, adapter, lora.scale), logits(config, base))

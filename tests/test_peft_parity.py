@@ -228,9 +228,10 @@ def test_batches_and_accumulation_equal_hf_trainer(tmp_path, schedule, warmup, d
     engine = tiny_engine(config)
     rows = random_rows((16, 15, 13, 12, 9, 7, 5), prompt=3)  # the last batch of an epoch holds three rows of four
     candidate = Candidate(rows, 1e-2, 3, warmup, seed=(4,), order=(5, 6))
-    recipe = Recipe(LORA, 2, 2, Optimizer(schedule, weight_decay=decay))
+    lora = LoraConfig(3, 7.5, ("q_proj", "down_proj"))
+    recipe = Recipe(lora, 2, 2, Optimizer(schedule, weight_decay=decay))
     start = initial(engine, base, candidate, recipe)
-    model = with_adapter(torch_model(hf, config, base), start, LORA, tmp_path / "initial")
+    model = with_adapter(torch_model(hf, config, base), start, lora, tmp_path / "initial")
     theirs = hf_trainer(model, candidate, recipe, tmp_path / "trainer")
     trained, ours = engine.finetune(base, [candidate], recipe)
     check_same_training(ours[:, 0], theirs)

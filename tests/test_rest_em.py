@@ -168,8 +168,8 @@ def test_killed_before_and_after_a_checkpoint(whole, fast, tmp_path, monkeypatch
     same_checkpoints(tmp_path / "run", workdir)
 
 
-def same_checkpoints(one: Path, other: Path) -> None:
-    for arm in ("SEAL", "random"):
+def same_checkpoints(one: Path, other: Path, arms=("SEAL", "random")) -> None:
+    for arm in arms:
         assert checkpoint.steps(one / "checkpoints" / arm) == checkpoint.steps(other / "checkpoints" / arm) != []
         for step in checkpoint.steps(one / "checkpoints" / arm):
             trees = [checkpoint.load(run / "checkpoints" / arm, step) for run in (one, other)]
@@ -209,9 +209,10 @@ sys.exit(main.main(["seal_jax", *sys.argv[2:]]))
 """
 
 
-def test_kill_9_and_the_same_command_again(whole, home, tmp_path):
+def test_kill_9_and_the_same_command_again(fast, home, tmp_path):
     """In processes of their own, through the command line; the first dies with a part of a group of records written."""
-    values, workdir, _ = whole
+    values = tiny_run.tiny_values(home, outer={"random_control": False})
+    tiny_run.run(values, tmp_path / "whole")
     config = tiny_run.config_file(tmp_path / "config.py", values)
     arguments = [f"--config={config}", f"--workdir={tmp_path / 'run'}"]
     command = [sys.executable, "-c", DYING, str(Path(__file__).parent), *arguments]
@@ -220,8 +221,8 @@ def test_kill_9_and_the_same_command_again(whole, home, tmp_path):
     assert len(read(tmp_path / "run" / "trials.jsonl")) == 10  # base 2, passage only 2, no RL 4, base of round 1 2
     result = subprocess.run([sys.executable, "-m", "seal_jax.main", *arguments], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
-    assert tiny_run.records(tmp_path / "run") == tiny_run.records(workdir)
-    same_checkpoints(tmp_path / "run", workdir)
+    assert tiny_run.records(tmp_path / "run") == tiny_run.records(tmp_path / "whole")
+    same_checkpoints(tmp_path / "run", tmp_path / "whole", arms=("SEAL",))
     # What a user sees: tables on stdout, plain lines of progress and nothing else on stderr.
     assert "Log-likelihood of the gold answers" in result.stdout and "report.html" in result.stdout
     assert "continuing" in result.stdout and max(map(len, result.stdout.splitlines())) < 200
@@ -303,6 +304,17 @@ def test_the_student_may_be_another_model(fast, home, tmp_path, whole):
     assert rows["SEAL, round 1"] != rows["self-edits, no RL"]
     learned = checkpoint.load(tmp_path / "checkpoints" / "SEAL", 1)
     assert np.abs(learned["layers"]["q_proj"]["B"]).max() > 0
+
+
+def test_the_student_may_be_the_policy_before_round_1(fast, home, tmp_path, whole):
+    model = {"policy": str(home / "policy"), "student": "initial"}
+    _, trials, _ = one_round(home, tmp_path, model=model, outer={"rounds": 2})
+    own = stages(whole[1], "trials")
+    for found, same in ((trials, True), (own, False)):
+        first, second = (
+            {t["passage"]: t["log_likelihood"] for t in found[stage]} for stage in ("round 1: base", "SEAL, round 2: base")
+        )
+        assert (first == second) == same
 
 
 def test_verdicts_that_the_judge_did_not_give_are_reported(fast, home, tmp_path, monkeypatch, capsys):

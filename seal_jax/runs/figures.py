@@ -44,15 +44,15 @@ def rewards_by_round(found: Sequence[Round]) -> str:
         color = _color(arm)
         name = arm + (", held out" if heldout else "")
         x = np.array([entry.number for entry in entries]) + shift[arm, heldout]
-        for kind, face, suffix in (("all", "white", "all"), ("chosen", color, "chosen")):
+        for kind, face, aside in (("all", "white", 0.0), ("chosen", color, 0.03)):
             values = [getattr(entry, kind) for entry in entries]
             halves = [0 if np.isnan(value.half) else value.half for value in values]
             axes.errorbar(
-                x, [value.mean for value in values], yerr=halves, color=color, mfc=face, marker="s" if heldout else "o",
-                ls=":" if heldout else "-", lw=1.4, capsize=3, ms=6, label=f"{name}: {suffix}",
+                x + aside, [value.mean for value in values], yerr=halves, color=color, mfc=face, marker="s" if heldout else "o",
+                ls=":" if heldout else "-", lw=1.4, capsize=3, ms=6, label=f"{name}: {kind}",
             )  # fmt: skip
     axes.set_xticks(sorted({entry.number for entry in found}))
-    axes.margins(x=0.25)
+    axes.set_xlim(0.5, max(entry.number for entry in found) + 0.5)
     axes.set_xlabel("round")
     axes.set_ylabel("mean reward")
     figure.legend(fontsize=8, frameon=False, loc="outside lower center", ncols=min(len(series), 2))

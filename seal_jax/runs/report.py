@@ -14,6 +14,7 @@ from seal_jax.runs.progress import duration
 from seal_jax.runs.records import read
 
 SHOWN = 8  # passages of each kind whose texts are on the page; all of them are in the records
+STUDENTS = {"": "the policy of the round", "initial": "the policy before round 1"}
 MARKS = {True: ("✓", "right"), False: ("✗", "wrong"), None: ("?", "not graded")}
 MEASURES = {"accuracy": "accuracy, %", "log_likelihood": "log-likelihood, nats per token"}
 
@@ -88,7 +89,7 @@ def _facts(config: Mapping, passages: Sequence[Mapping], judge: str) -> list[tup
     counts = {role: sum(passage["role"] == role for passage in passages) for role in ("train", "evaluation")}
     return [
         ("policy", model["policy"]),
-        ("student", model["student"] or "the policy of the round"),
+        ("student", STUDENTS.get(model["student"], model["student"])),
         ("learns from", f"{counts['train']} passages of {data['train']}"),
         ("evaluated on", f"{counts['evaluation']} passages of {data['evaluation']}"),
         ("reward", " + ".join(f"{weight:g} × {name}" for name, weight in weights.items() if weight)),
