@@ -137,9 +137,11 @@ def test_what_one_candidate_does_leaves_the_others_bit_for_bit_alone(engine, bas
     assert np.nanmax(np.abs(losses[:, changed] - together[1][:, changed])) > 0.1
 
 
-def test_neighbours_of_other_lengths_and_number_change_rounding_at_most(engine, base, together):
+def test_neighbours_remat_and_chunks_change_rounding_at_most(engine, base, together):
+    """A neighbour of other lengths, blocks recomputed, the head applied to five positions at a time."""
     longer = replace(CANDIDATES[0], rows=random_rows((24, 21, 18, 17), 8), epochs=1)
-    trained, losses = engine.finetune(base, [longer, CANDIDATES[2]], RECIPE)
+    other = tiny_engine(engine.config, remat_above=0, loss_chunk=5)
+    trained, losses = other.finetune(base, [longer, CANDIDATES[2]], RECIPE)
     close(lane(trained, 1), lane(together[0], 2), 1e-5)
     before = together[1][:, 2]
     np.testing.assert_allclose(losses[:, 1], before[~np.isnan(before)], rtol=1e-5)

@@ -312,7 +312,8 @@ def test_the_student_may_be_the_policy_before_round_1(fast, home, tmp_path, whol
     own = stages(whole[1], "trials")
     for found, same in ((trials, True), (own, False)):
         first, second = (
-            {t["passage"]: t["log_likelihood"] for t in found[stage]} for stage in ("round 1: base", "SEAL, round 2: base")
+            {trial["passage"]: trial["log_likelihood"] for trial in found[stage]}
+            for stage in ("round 1: base", "SEAL, round 2: base")
         )
         assert (first == second) == same
 

@@ -47,10 +47,10 @@ def rewards_by_round(found: Sequence[Round]) -> str:
         for kind, face, aside in (("all", "white", 0.0), ("chosen", color, 0.03)):
             values = [getattr(entry, kind) for entry in entries]
             halves = [0 if np.isnan(value.half) else value.half for value in values]
-            axes.errorbar(
-                x + aside, [value.mean for value in values], yerr=halves, color=color, mfc=face, marker="s" if heldout else "o",
-                ls=":" if heldout else "-", lw=1.4, capsize=3, ms=6, label=f"{name}: {kind}",
-            )  # fmt: skip
+            shape = {"marker": "s", "ls": ":"} if heldout else {"marker": "o", "ls": "-"}
+            shape |= {"color": color, "mfc": face, "lw": 1.4, "capsize": 3, "ms": 6}
+            means = [value.mean for value in values]
+            axes.errorbar(x + aside, means, yerr=halves, label=f"{name}: {kind}", **shape)
     axes.set_xticks(sorted({entry.number for entry in found}))
     axes.set_xlim(0.5, max(entry.number for entry in found) + 0.5)
     axes.set_xlabel("round")
