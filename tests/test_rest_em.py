@@ -134,17 +134,21 @@ def test_a_finished_run_computes_nothing_again(whole, fast, monkeypatch, capsys)
 @pytest.mark.parametrize("half", [False, True])
 def test_killed_at_every_group_of_records(whole, fast, home, tmp_path, monkeypatch, half):
     values, workdir, lines = whole
-    kills = 0
+    trained, finetune = [], Engine.finetune
+    monkeypatch.setattr(Engine, "finetune", lambda *args: trained.append(args) or finetune(*args))
+    tiny_run.run(values, tmp_path / "again")
+    at_once, lost = len(trained), []
     for count in (1, 2, 3, 5, 4, 7, 6, 9, 10, 8, 12, 11, 10_000):
         with monkeypatch.context() as patch:
-            tiny_run.kill_at(patch, count + half, half)
+            tiny_run.kill_at(patch, count + half, half, lost)
             try:
                 found = tiny_run.run(values, tmp_path / "run")
             except tiny_run.Killed:
-                kills += 1
                 continue
         break
-    assert kills >= 8 and repr(found) == repr(lines)
+    assert len(lost) >= 8 and repr(found) == repr(lines)
+    again = sum(b'"log_likelihood"' in group or b"finetune the policy" in group for group in lost)
+    assert len(trained) - at_once == at_once + again  # nothing was trained twice but what was lost
     assert tiny_run.records(tmp_path / "run") == tiny_run.records(workdir)
     same_checkpoints(tmp_path / "run", workdir)
 

@@ -63,6 +63,9 @@ def test_differences_are_paired_by_passage():
     assert seal.over_no_rl["log_likelihood"] == table.estimate([1.0, 0.5])
     assert seal.over_random["log_likelihood"] == table.estimate([0.5, 0.0])
     assert not base.over_base and not base.over_no_rl and not no_rl.over_no_rl and not control.over_random
+    second = [{**t, "stage": t["stage"].replace("round 1", "round 2")} for t in trials]
+    later = next(line for line in table.lines(trials + second[:6]) if line.name == "SEAL, round 2")
+    assert later.over_base and not later.over_random  # rounds are compared with the control's of the same number
     trials = trials[:-1]  # the control has only passage a so far
     assert table.lines(trials)[2].over_random["log_likelihood"].mean == 0.5
 

@@ -138,7 +138,7 @@ def in_pieces(model, variables, tokens, pieces, start):
     junk = jnp.full(room, 1e3)  # what stands in slots not in use must not matter
     cache, logits, at = Cache(junk, junk, jnp.int32(0), jnp.asarray(start, jnp.int32)), [], 0
     for piece in pieces:
-        hidden, new = model.apply(variables, tokens[:, at : at + piece], cache)
+        hidden, new = jitted(model, None)(variables, tokens[:, at : at + piece], cache)
         assert new[0].shape == (*room[:3], piece, room[4])
         cache, at = extend(cache, new), at + piece
         logits.append(model.apply({"params": variables["params"]}, hidden, method="logits"))

@@ -87,13 +87,17 @@ class Killed(BaseException):
     """Stands for the end of the process: nothing in the program catches it."""
 
 
-def kill_at(monkeypatch, count: int, half: bool) -> None:
-    """From now on the run dies at the `count`-th group of records: before it, or with half of its bytes on disk."""
+def kill_at(monkeypatch, count: int, half: bool, lost: list[bytes]) -> None:
+    """From now on the run dies at the `count`-th group of records: before it, or with half of its bytes on disk.
+
+    What was not written whole is added to `lost`.
+    """
     left, append = [count], Records._append_bytes
 
     def dying(self, data):
         left[0] -= 1
         if left[0] == 0:
+            lost.append(data)
             os.write(self._file, data[: len(data) // 2 if half else 0])
         if left[0] <= 0:
             raise Killed
