@@ -143,6 +143,15 @@ class EngineConfig:
 
 
 @dataclass(frozen=True)
+class Parallel:
+    """How the devices share the work; one device needs none of this."""
+
+    model: int = number(1, 1)  # devices over which one model's weights are split; groups of them have own candidates
+    backend: str = choice("shard_map", "shard_map", "pmap")
+    distributed: bool = False  # the run has several hosts, all of which start the same command
+
+
+@dataclass(frozen=True)
 class Metrics:
     """TensorBoard files are always written; a project name sends them to Weights & Biases too."""
 
@@ -163,6 +172,7 @@ class Config:
     outer: Outer = Outer()
     evaluation: Evaluation = Evaluation()
     engine: EngineConfig = EngineConfig()
+    parallel: Parallel = Parallel()
     metrics: Metrics = Metrics()
 
 

@@ -3,13 +3,15 @@
     python -m seal_jax.main --config=configs/quickstart.py --workdir=runs/quickstart
 
 `--config=FILE:smoke` is a one-minute version; any field can be set, such as --config.inner.learning_rate=2e-3.
-Exit status: 0; 2 after one sentence about bad input; 130 after Ctrl-C.
+Exit status: 0; 2 after one sentence about bad input; 3 where another host of the run was lost; 130 after Ctrl-C.
 """
 
+import _thread
 import logging
 import os
 import re
 import sys
+import threading
 import traceback
 from collections.abc import Mapping, Sequence
 
@@ -26,6 +28,7 @@ WORKDIR = flags.DEFINE_string("workdir", None, "The run's folder; starting again
 def main(argv: Sequence[str]) -> int:
     """Returns the exit status."""
     quiet()
+    sys.unraisablehook = _stop_again
     try:
         values, workdir = read_flags(argv)
         run(values, workdir)
@@ -76,17 +79,54 @@ def run(values: Mapping, workdir: str) -> None:
     config = config_lib.from_dict(values)
     import jax
 
+    from seal_jax import parallel
     from seal_jax.experiments import single_passage
-    from seal_jax.runs.directory import open_run
 
+    if config.parallel.distributed:
+        parallel.connect()
     try:
         devices = [str(device) for device in jax.devices()]
     except (RuntimeError, AssertionError) as error:  # the second where no plugin for JAX_PLATFORMS is installed
         wanted = os.environ.get("JAX_PLATFORMS", "")
         text = f"JAX finds no device (JAX_PLATFORMS={wanted}); set it to cpu, or install JAX for your device"
         raise UserError(text) from error
-    with open_run(workdir, values, devices) as folder:
-        single_passage.run(config, folder)
+    try:
+        with open_folder(workdir, values, devices) as folder:
+            single_passage.run(config, folder)
+    except jax.errors.JaxRuntimeError as error:
+        if jax.process_count() == 1:
+            raise
+        reason = str(error).splitlines()[0]
+        mend = "start the same command on all hosts to continue"
+        print(f"seal_jax: another host of the run was lost ({reason}); {mend}.", file=sys.stderr, flush=True)
+        os._exit(3)  # an ordinary end would wait for the host that is lost
+
+
+def open_folder(workdir: str, values: Mapping, devices: Sequence[str]):
+    """The run's folder. The first host opens it; the others stop where it could not, and show no tables."""
+    from seal_jax.parallel import from_first, is_first
+    from seal_jax.runs.directory import RunDirectory, open_run
+
+    folder, problem = RunDirectory(workdir, guest=True), ""
+    if is_first():
+        try:
+            folder = open_run(workdir, values, devices)
+        except UserError as error:
+            problem = str(error)
+    else:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+    problem = from_first(problem.encode()).decode()
+    if problem:
+        raise UserError(problem)
+    return folder
+
+
+def _stop_again(unraisable) -> None:
+    """Ctrl-C that came while a callback ran, out of which nothing can be raised, comes again."""
+    if unraisable.exc_type is KeyboardInterrupt:
+        threading.Timer(0.1, _thread.interrupt_main).start()
+    else:
+        sys.__unraisablehook__(unraisable)
 
 
 def _check_field(argument: str) -> None:

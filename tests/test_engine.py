@@ -13,8 +13,8 @@ import pytest
 from tiny_training import VOCAB, random_adapter, random_rows, stack, steps_by_hand, tiny_engine, tiny_model
 
 from seal_jax.engine import packing
-from seal_jax.engine.engine import Recipe, first_adapter, join_adapters
-from seal_jax.engine.packing import Candidate, Row
+from seal_jax.engine.engine import Recipe, first_adapter
+from seal_jax.engine.packing import Candidate, Lanes, Row
 from seal_jax.inner import sft
 from seal_jax.inner.sampling import Sampling
 from seal_jax.inner.sft import Batch, Hyper, Optimizer, Program
@@ -117,7 +117,7 @@ def test_the_same_again_bit_for_bit_and_nothing_is_compiled(engine, base, togeth
     same_bits(again, together)
     assert engine.programs.count == compiled
     assert engine.usage.real - real == 2 * 3 * 12 + 3 * 2 * 16 + 4 * 12
-    awake = [packing.lanes_awake(step, 3) for step in packing.schedule_steps(CANDIDATES, 1)]
+    awake = [packing.lanes_awake(step, Lanes(3, 1)) for step in packing.schedule_steps(CANDIDATES, 1)]
     assert engine.usage.slots - slots == 16 * sum(len(lanes) for lanes in awake)
     assert 0 < engine.usage.real_fraction < 1
 
@@ -159,10 +159,10 @@ def test_a_candidate_without_data_keeps_its_first_adapter(engine, base, together
     assert no_losses.shape == (0, 1)
 
 
-def test_joined_adapters_stand_in_the_order_of_their_chunks(base):
+def test_joined_adapters_stand_in_the_order_of_their_chunks(engine, base):
     trees = [random_adapter(base, LORA, seed) for seed in range(12)]
     parts = [(stack(trees[:4]), 3), (stack(trees[4:10]), 6)]  # 9 in use: a lane or more idles in each, and in the whole
-    joined = join_adapters(parts)
+    joined = engine.join(parts)
     for place, index in enumerate([0, 1, 2, 4, 5, 6, 7, 8, 9]):
         same_bits(lane(joined, place), trees[index])
     assert {leaf.shape[0] for leaf in jax.tree.leaves(joined)} == {packing.count_bucket(9)}

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seal_jax.engine import packing
-from seal_jax.engine.packing import Candidate, Row
+from seal_jax.engine.packing import Candidate, Lanes, Row
 
 CHI_SQUARE_23 = 49.7  # 99.9% point, 23 degrees of freedom
 
@@ -162,47 +162,57 @@ def test_steps_round_up_in_each_epoch(rows, epochs, batch, steps):
 # Arrays
 
 
+DEVICES = st.sampled_from([1, 2, 3, 4])
+
+
 @settings(deadline=None)
-@given(st.lists(st.booleans(), min_size=1, max_size=12).filter(any), st.integers(0, 3))
-def test_idle_lanes_are_left_out_up_to_a_power_of_two(active, spare):
-    lanes = len(active) + spare
+@given(st.integers(1, 20), DEVICES)
+def test_candidates_are_dealt_out_evenly(count, devices):
+    lanes = Lanes.holding(count, devices)
+    places = [lanes.of(candidate) for candidate in range(count)]
+    assert len(set(places)) == count and set(places) <= set(range(lanes.total))
+    held = [sum(place // lanes.each == device for place in places) for device in range(devices)]
+    assert max(held) - min(held) <= 1 and lanes.each == packing.count_bucket(max(held))
+    spread = lanes.spread(list(range(count)))
+    assert [spread[place] for place in places] == list(range(count)) and len(spread) == lanes.total
+    assert set(spread) == set(range(count))
+
+
+@settings(deadline=None)
+@given(st.lists(st.booleans(), min_size=1, max_size=12).filter(any), st.integers(0, 3), DEVICES)
+def test_idle_lanes_are_left_out_up_to_a_power_of_two(active, spare, devices):
+    lanes = Lanes((-(-len(active) // devices) + spare) * devices, devices)
     chosen = packing.lanes_awake([(0,) if flag else () for flag in active], lanes)
-    assert chosen == sorted(set(chosen)) and set(chosen) <= set(range(lanes))
-    assert {lane for lane, flag in enumerate(active) if flag} <= set(chosen)
-    count = sum(active)
-    assert count <= len(chosen) < 2 * count
-    assert len(chosen) == lanes or len(chosen).bit_count() == 1
+    assert chosen == sorted(set(chosen)) and set(chosen) <= set(range(lanes.total))
+    busy = {lanes.of(candidate) for candidate, flag in enumerate(active) if flag}
+    assert busy <= set(chosen)
+    width, *others = (sum(lane // lanes.each == device for lane in chosen) for device in range(devices))
+    assert all(other == width for other in others)
+    most = max(sum(lane // lanes.each == device for lane in busy) for device in range(devices))
+    assert most <= width < 2 * most and (width == lanes.each or width.bit_count() == 1)
 
 
 @settings(deadline=None)
-@given(CANDIDATES, st.integers(1, 3), st.integers(1, 3), st.integers(0, 3))
-def test_filled_steps_hold_the_rows_and_nothing_else(described, micro, batch, spare):
+@given(CANDIDATES, st.integers(1, 3), st.integers(1, 3), st.integers(0, 3), DEVICES)
+def test_filled_steps_hold_the_rows_and_nothing_else(described, micro, batch, spare, devices):
     chunk = chunk_of(described, (3, 4))
     slotted = [packing.slots_of(candidate) for candidate in chunk]
+    lanes = Lanes((-(-len(chunk) // devices) + spare) * devices, devices)
     for step in packing.schedule_steps(chunk, micro * batch):
-        lanes = packing.lanes_awake(step, len(chunk) + spare)
-        tokens, weights, valid = packing.fill_step(slotted, step, (micro, batch), lanes)
-        assert tokens.shape == weights.shape and tokens.shape[:3] == (len(lanes), micro, batch)
+        chosen, tokens, weights, valid = packing.fill_step(slotted, step, (micro, batch), lanes)
+        assert chosen == packing.lanes_awake(step, lanes)
+        assert tokens.shape == weights.shape and tokens.shape[:3] == (len(chosen), micro, batch)
         assert (tokens.dtype, weights.dtype, valid.dtype) == (np.int32, np.float32, bool)
-        assert valid.tolist() == [lane < len(chunk) and bool(step[lane]) for lane in lanes]
-        longest = max(len(slotted[lane][slot].tokens) for lane, slots in enumerate(step) for slot in slots)
+        rows_of = {lanes.of(c): [slotted[c][slot] for slot in slots] for c, slots in enumerate(step)}
+        assert valid.tolist() == [bool(rows_of.get(lane)) for lane in chosen]
+        longest = max(len(row.tokens) for rows in rows_of.values() for row in rows)
         assert tokens.shape[3] == packing.bucket(longest)
-        flat, loss = (part.reshape(len(lanes), micro * batch, -1) for part in (tokens, weights))
-        for index, lane in enumerate(lanes):
-            rows = [slotted[lane][slot] for slot in step[lane]] if lane < len(chunk) else []
+        flat, loss = (part.reshape(len(chosen), micro * batch, -1) for part in (tokens, weights))
+        for index, lane in enumerate(chosen):
+            rows = rows_of.get(lane, [])
             for place in range(micro * batch):
                 shown = rows[place] if place < len(rows) else Row((), ())
                 length = len(shown.tokens)
                 assert flat[index, place, :length].tolist() == list(shown.tokens)
                 assert loss[index, place, :length].tolist() == list(shown.weights)
                 assert not loss[index, place, length:].any()
-
-
-@settings(deadline=None)
-@given(st.lists(st.lists(st.integers(1, 99), min_size=1, max_size=9), min_size=1, max_size=5), st.integers(0, 3))
-def test_prompts_end_at_the_last_slot(prompts, spare):
-    tokens, start = packing.pad_left(prompts, len(prompts) + spare, 12)
-    assert tokens.shape == (len(prompts) + spare, 12) and tokens.dtype == start.dtype == np.int32
-    for row_tokens, begin, prompt in zip(tokens, start, prompts, strict=False):
-        assert row_tokens[begin:].tolist() == prompt and not row_tokens[:begin].any()
-    assert (start < 12).all()

@@ -124,7 +124,7 @@ def test_the_policy_of_a_round_is_the_base_with_all_lessons_merged(whole, actors
 def test_a_finished_run_computes_nothing_again(whole, fast, monkeypatch, capsys):
     values, workdir, lines = whole
     before = {file: file.read_bytes() for file in workdir.glob("*.jsonl")}
-    for name in ("finetune", "generate", "log_likelihood"):
+    for name in ("finetune", "teach", "generate", "log_likelihood"):
         monkeypatch.setattr(Engine, name, None)
     assert repr(tiny_run.run(values, workdir)) == repr(lines)
     assert before == {file: file.read_bytes() for file in workdir.glob("*.jsonl")}
@@ -134,8 +134,10 @@ def test_a_finished_run_computes_nothing_again(whole, fast, monkeypatch, capsys)
 @pytest.mark.parametrize("half", [False, True])
 def test_killed_at_every_group_of_records(whole, fast, home, tmp_path, monkeypatch, half):
     values, workdir, lines = whole
-    trained, finetune = [], Engine.finetune
-    monkeypatch.setattr(Engine, "finetune", lambda *args: trained.append(args) or finetune(*args))
+    trained = []
+    for name in ("finetune", "teach"):
+        function = getattr(Engine, name)
+        monkeypatch.setattr(Engine, name, lambda *args, do=function: trained.append(args) or do(*args))
     tiny_run.run(values, tmp_path / "again")
     at_once, lost = len(trained), []
     for count in (1, 2, 3, 5, 4, 7, 6, 9, 10, 8, 12, 11, 10_000):

@@ -1,7 +1,7 @@
 """The engine: from lists of tokens on the host to trained adapters, texts and log-likelihoods, chunk by chunk.
 
-`base` is always an argument (the policy changes every round); `adapters` is a pytree with a leading candidate axis, as
-`finetune` returns it, or None for the bare base.
+`base` is always an argument (the policy changes every round), on the devices as `put_base` leaves it; `adapters` is a
+pytree with a leading axis of lanes, as `finetune` returns it, or None for the bare base.
 """
 
 import functools
@@ -14,13 +14,13 @@ import numpy as np
 
 from seal_jax.config import EngineConfig
 from seal_jax.engine import packing
-from seal_jax.engine.packing import Candidate, Row
-from seal_jax.engine.programs import Programs
+from seal_jax.engine.packing import Candidate, Lanes, Row
+from seal_jax.engine.programs import Call, Programs
 from seal_jax.inner import loss, sampling, sft
-from seal_jax.inner.sampling import DECODING_AXES, Sampling
-from seal_jax.model.lora import LoraConfig, init_adapter
+from seal_jax.inner.sampling import DECODING_AXES, Decoding, Sampling
+from seal_jax.model.lora import LoraConfig, init_adapter, merge
 from seal_jax.model.transformer import ModelConfig, Transformer
-from seal_jax.parallel import map_candidates
+from seal_jax.parallel import Layout, fetch, fetch_all, make_layout, map_candidates, split_candidates
 
 
 @dataclass(frozen=True)
@@ -56,49 +56,153 @@ class Engine:
 
     config: ModelConfig
     settings: EngineConfig
+    layout: Layout = field(default_factory=make_layout)
     programs: Programs = field(default_factory=Programs)
     usage: Usage = field(default_factory=Usage)
 
-    def finetune(self, base: dict, candidates: Sequence[Candidate], recipe: Recipe) -> tuple[dict, np.ndarray]:
-        """Train one chunk of candidates together -> (adapters with a leading candidate axis, losses [S, C]).
+    def put_base(self, params: dict) -> dict:
+        """Weights from the host, on the devices."""
+        return self.layout.put_weights(params)
 
-        The losses of steps at which a candidate idled are nan. With `recipe.lora` None the one candidate trains all
-        weights, and they come back in the adapters' place.
+    def finetune(self, base: dict, candidates: Sequence[Candidate], recipe: Recipe) -> tuple[dict, np.ndarray]:
+        """Train one chunk of candidates together -> (adapters with a leading axis of lanes, losses [S, C]).
+
+        The losses of steps at which a candidate idled are nan.
         """
-        lanes = packing.count_bucket(len(candidates))
-        seeds = np.array([c.seed for c in _padded(candidates, lanes)], np.uint32)
-        hyper = _hyper(_padded(candidates, lanes), recipe.batch)
-        if recipe.lora is None:
-            frozen, trainable = {}, {"params": jax.tree.map(lambda w: jnp.array(w[None]), base)}
-        else:
-            frozen = {"params": base}
-            init = _init_adapters(recipe.lora)
-            trainable = {"lora": self.programs(f"init {recipe.lora}", init, base, seeds)}
-        state = jax.vmap(functools.partial(sft.init_state, recipe.optimizer))(trainable)
+        lanes = Lanes.holding(len(candidates), self.layout.devices)
+        seeds = np.array(lanes.spread([c.seed for c in candidates]), np.uint32)
+        hyper = self.layout.put_candidates(_hyper(lanes.spread(candidates), recipe.batch))
+        state = self.init_adapters(base, self.layout.put_candidates(seeds), recipe)
         slotted = [packing.slots_of(candidate) for candidate in candidates]
         steps = packing.schedule_steps(candidates, recipe.batch)
-        losses, awake = [], []
-        for step in steps:
-            chosen = packing.lanes_awake(step, lanes)
-            arrays = packing.fill_step(slotted, step, (recipe.accumulation, recipe.batch_size), chosen)
-            batch = sft.Batch(*arrays)
-            self.usage.real += sum(len(slotted[lane][slot].tokens) for lane, slots in enumerate(step) for slot in slots)
-            self.usage.slots += batch.tokens.size
-            function = self._step(recipe, batch.tokens[:, 0].size > self.settings.remat_above)
-            args = frozen, state, np.array(chosen, np.int32), batch, hyper
-            state, loss_now = self.programs(f"step {recipe}", function, *args, donate=(1,))
+        shape = recipe.accumulation, recipe.batch_size
+        filled = [packing.fill_step(slotted, step, shape, lanes) for step in steps]
+        sizes = {(len(chosen), tokens.shape[-1]) for chosen, tokens, _, _ in filled}
+        self.programs.prepare(
+            [self.step_call(base, state, hyper, recipe, self._blank_step(lanes, shape, size)) for size in sorted(sizes)]
+        )
+        losses = []
+        for step, (chosen, *arrays) in zip(steps, filled, strict=True):
+            self.usage.real += _real_tokens(slotted, step)
+            self.usage.slots += arrays[0].size
+            local = np.array(chosen, np.int32) % lanes.each
+            batch = self.layout.put_candidates((local, sft.Batch(*arrays)))
+            state, loss_now = self._run(self.step_call(base, state, hyper, recipe, batch))
             losses.append(loss_now)
-            awake.append((chosen, batch.valid))
-        trained = state.trainable["params" if recipe.lora is None else "lora"]
-        table = np.full((len(steps), lanes), np.nan, np.float32)
-        for row, (chosen, valid), values in zip(table, awake, losses, strict=True):
-            row[chosen] = np.where(valid, np.asarray(values), np.nan)
-        return trained, table[:, : len(candidates)]
+        table = np.full((len(steps), lanes.total), np.nan, np.float32)
+        for row, (chosen, _, _, valid), values in zip(table, filled, fetch_all(losses), strict=True):
+            row[chosen] = np.where(valid, values, np.nan)
+        return state.trainable["lora"], table[:, [lanes.of(c) for c in range(len(candidates))]]
 
-    def _step(self, recipe: Recipe, remat: bool):
-        model = Transformer(self.config, recipe.lora.scale if recipe.lora else 1.0, remat)
+    def init_adapters(self, base: dict, seeds, recipe: Recipe) -> sft.State:
+        """State of fresh adapters before the first step, one for each of the seeds [C, n]."""
+        layout = self.layout
+
+        def init(base, seeds):
+            adapters = jax.vmap(lambda seed: init_adapter(_key(seed), base, recipe.lora))(seeds)
+            state = jax.vmap(functools.partial(sft.init_state, recipe.optimizer))({"lora": adapters})
+            return layout.constrain(state, candidates=True)
+
+        return self.programs(f"init {recipe}", init, base, seeds)
+
+    def step_call(self, base: dict, state, hyper, recipe: Recipe, batch) -> Call:
+        """One optimizer step of some lanes; `batch` is (lanes [c] counted on each device, their sft.Batch)."""
+        local, data = batch
+        on_device = data.tokens.size // data.tokens.shape[1] // self.layout.devices
+        model = Transformer(self.config, recipe.lora.scale, on_device > self.settings.remat_above)
         program = sft.Program(model, recipe.optimizer, self.settings.loss_chunk)
-        return _on_lanes(map_candidates(functools.partial(sft.sft_step, program), (False, True, True, True)))
+        step = jax.vmap(functools.partial(sft.sft_step, program), in_axes=(None, 0, 0, 0))
+        split = split_candidates(_on_lanes(step), (None, 0, 0, 0, 0), 0, self.layout)
+
+        def run(*args):
+            state, losses = split(*args)
+            return self.layout.constrain(state, candidates=True), losses
+
+        return Call(f"step {recipe}", run, ({"params": base}, state, local, data, hyper), donate=(1,))
+
+    def _blank_step(self, lanes: Lanes, shape: tuple[int, int], size: tuple[int, int]):
+        """What `step_call` takes as a batch, by its shapes alone; `size` is (lanes computed, sequence length)."""
+        count, length = size
+
+        def struct(*dims, dtype):
+            return jax.ShapeDtypeStruct(dims, dtype)
+
+        tokens = struct(count, *shape, length, dtype=np.int32)
+        weights = struct(count, *shape, length, dtype=np.float32)
+        batch = sft.Batch(tokens, weights, struct(count, dtype=np.bool_))
+        return self.layout.put_candidates((struct(count, dtype=np.int32), batch))
+
+    def teach(self, base: dict, candidate: Candidate, recipe: Recipe) -> tuple[dict, np.ndarray]:
+        """Train one model on all devices, each on its share of a batch -> (adapter, or all weights; losses [S]).
+
+        With `recipe.lora` None all weights are trained, spread over all devices with their optimizer state (FSDP).
+        """
+        full = recipe.lora is None
+        state = self.init_teaching(base, self.layout.put(np.array(candidate.seed, np.uint32)), recipe)
+        hyper = self.layout.put(jax.tree.map(lambda value: value[0], _hyper([candidate], recipe.batch)))
+        slotted, steps = [packing.slots_of(candidate)], packing.schedule_steps([candidate], recipe.batch)
+        size = recipe.batch_size * self.layout.devices
+        shape = -(-recipe.batch // size), size
+        losses = []
+        for step in steps:
+            _, *arrays = packing.fill_step(slotted, step, shape, Lanes(1, 1))
+            self.usage.real += _real_tokens(slotted, step)
+            self.usage.slots += arrays[0].size
+            tokens, weights, valid = (array[0] for array in arrays)
+            tokens, weights = self.layout.put((tokens, weights), None, "candidate")
+            batch = sft.Batch(tokens, weights, self.layout.put(valid))
+            state, loss_now = self._run(self.teach_call(base, state, hyper, recipe, batch))
+            losses.append(loss_now)
+        return state.trainable["params" if full else "lora"], np.array([float(fetch(value)) for value in losses])
+
+    def init_teaching(self, base: dict, seed, recipe: Recipe) -> sft.State:
+        """State of one fresh adapter, or of all weights, before the first step."""
+        full, layout = recipe.lora is None, self.layout
+
+        def init(base, seed):
+            what = {"params": base} if full else {"lora": init_adapter(_key(seed), base, recipe.lora)}
+            return layout.constrain(sft.init_state(recipe.optimizer, what), spread=full)
+
+        return self.programs(f"init teaching {recipe}", init, base, seed)
+
+    def teach_call(self, base: dict, state, hyper, recipe: Recipe, batch: sft.Batch) -> Call:
+        """One optimizer step of one model; batch.tokens [A, B, T] with B split over the devices."""
+        full = recipe.lora is None
+        on_device = batch.tokens.size // batch.tokens.shape[0] // self.layout.devices
+        model = Transformer(self.config, 1.0 if full else recipe.lora.scale, on_device > self.settings.remat_above)
+        program = sft.Program(model, recipe.optimizer, self.settings.loss_chunk)
+
+        def run(frozen, state, batch, hyper):
+            state, value = sft.sft_step(program, frozen, state, batch, hyper)
+            return self.layout.constrain(state, spread=full), value
+
+        frozen = {} if full else {"params": base}
+        return Call(f"teach {recipe}", run, (frozen, state, batch, hyper), donate=(1,))
+
+    def merge(self, base: dict, adapter: dict, lora: LoraConfig) -> dict:
+        """The base with one adapter's effect in its weights."""
+
+        def run(base, adapter):
+            return self.layout.constrain(merge(base, adapter, lora))
+
+        return self.programs(f"merge {lora}", run, base, jax.tree.map(self.layout.put, adapter))
+
+    def join(self, parts: Sequence[tuple[dict, int]]) -> dict:
+        """The adapters of several chunks, (adapters, candidates in use) each, as those of one chunk."""
+        if len(parts) == 1:
+            return parts[0][0]
+        devices, sources, offset = self.layout.devices, [], 0
+        for adapters, count in parts:
+            total = jax.tree.leaves(adapters)[0].shape[0]
+            sources += [offset + Lanes(total, devices).of(candidate) for candidate in range(count)]
+            offset += total
+        order = np.array(Lanes.holding(len(sources), devices).spread(sources), np.int32)
+
+        def run(order, *parts):
+            joined = jax.tree.map(lambda *leaves: jnp.concatenate(leaves)[order], *parts)
+            return self.layout.constrain(joined, candidates=True)
+
+        return self.programs("join", run, self.layout.put(order), *(adapters for adapters, _ in parts))
 
     def generate(self, base, adapters, lora, prompts, seeds, rules: Sampling, max_new: int, stopped=None):
         """Continue prompts[c][q] (token lists) -> tokens [c][q][k], cut before the first stop token.
@@ -106,93 +210,122 @@ class Engine:
         `seeds[c][q]` is a list of tuples of equal length, one for each of the K samples of that prompt; K and Q are the
         same for all. `stopped(tokens)` may end a row early, by a stop string say; it is asked after every segment.
         """
-        lanes = 1 if adapters is None else jax.tree.leaves(adapters)[0].shape[0]
-        queries = packing.count_bucket(max(len(p) for p in prompts))
+        lanes, places, queries = self._places(adapters, prompts)
         samples = len(seeds[0][0])
         length = packing.bucket(max(len(p) for lane in prompts for p in lane))
-        padded = [packing.pad_left(lane, queries, length) for lane in _padded(prompts, lanes)]
-        tokens, start = (np.stack(part) for part in zip(*padded, strict=True))
-        blank = np.zeros(len(seeds[0][0][0]), np.uint32)
-        seed_array = np.stack(
-            [
-                np.stack([s for q in range(queries) for s in (lane[q] if q < len(lane) else [blank] * samples)])
-                for lane in _padded(seeds, lanes)
-            ]
-        ).astype(np.uint32)
-        model = Transformer(self.config, lora.scale if lora else 1.0)
-        room = packing.bucket(max_new)
-        name = f"{model.lora_scale} {rules} {room}"
-        extra = {} if adapters is None else {"lora": adapters}
-        begin = _begin(model, rules, room)
-        state, keys = self.programs(f"prefill {name}", begin, base, extra, tokens, start, seed_array)
-
-        def loop(variables, state, keys, until):
-            return sampling.decode(model, variables, state, keys, rules, until)
-
-        asked = [(c, q) for c, lane in enumerate(prompts) for q in range(len(lane))]
-        rows = [(c, q, q * samples + k) for c, q in asked for k in range(samples)]
-        idle = np.ones((lanes, queries * samples), bool)
-        idle[tuple(np.array([(c, r) for c, _, r in rows]).T)] = False
-        state = state._replace(done=state.done | idle)
+        tokens = np.zeros((lanes.total, queries, length), np.int32)
+        start = np.full((lanes.total, queries), length - 1, np.int32)
+        seed_array = np.zeros((lanes.total, queries * samples, len(seeds[0][0][0])), np.uint32)
+        idle = np.ones(seed_array.shape[:2], bool)
+        rows = []  # (candidate, prompt, lane, row) of every sample
+        for (c, q), (lane, place) in places.items():
+            prompt = prompts[c][q]
+            tokens[lane, place, length - len(prompt) :] = prompt
+            start[lane, place] = length - len(prompt)
+            for k in range(samples):
+                row = place * samples + k
+                seed_array[lane, row], idle[lane, row] = seeds[c][q][k], False
+                rows.append((c, q, lane, row))
+        variables = {"params": base} if adapters is None else {"params": base, "lora": adapters}
+        keys = self.layout.put_candidates((tokens, start, seed_array))
+        state, keys = self._run(self.prefill_call(variables, lora, keys, rules, packing.bucket(max_new)))
+        state = state._replace(done=self.layout.put_candidates(fetch(state.done) | idle))
         ends = np.full(idle.shape, max_new)
         until = 1
-        while until < max_new and not np.asarray(state.done).all():
+        while until < max_new and not fetch(state.done).all():
             until = min(until + self.settings.segment, max_new)
-            args = {"params": base, **extra}, state, keys, np.int32(until)
-            state = self.programs(f"decode {name}", loop, *args, donate=(1,))
+            state = self._run(self.decode_call(variables, lora, state, keys, rules, np.int32(until)))
             if stopped is not None:
-                done, written = np.array(state.done), np.asarray(state.tokens)
-                for c, _, r in rows:
-                    if not done[c, r] and stopped(written[c, r, : int(state.count)].tolist()):
-                        done[c, r], ends[c, r] = True, int(state.count)
-                state = state._replace(done=jnp.asarray(done))
-        written = np.asarray(state.tokens)[:, :, : int(state.count)]
+                done, written = np.array(fetch(state.done)), fetch(state.tokens)
+                for _, _, lane, row in rows:
+                    if not done[lane, row] and stopped(written[lane, row, :until].tolist()):
+                        done[lane, row], ends[lane, row] = True, until
+                state = state._replace(done=self.layout.put_candidates(done))
+        written = fetch(state.tokens)[:, :, :until]
         out: list[list[list[list[int]]]] = [[[] for _ in lane] for lane in prompts]
-        for c, q, r in rows:
-            out[c][q].append(_until_stop(written[c, r, : ends[c, r]].tolist(), rules.stop_ids))
+        for c, q, lane, row in rows:
+            out[c][q].append(_until_stop(written[lane, row, : ends[lane, row]].tolist(), rules.stop_ids))
             self.usage.generated += len(out[c][q][-1])
         return out
 
+    def prefill_call(self, variables: dict, lora, prompts: tuple, rules: Sampling, room: int) -> Call:
+        """Read prompts, (tokens [C, Q, T], start [C, Q], seeds [C, Q·K, n]), and choose the first tokens."""
+        model = Transformer(self.config, lora.scale if lora else 1.0)
+
+        def one(base, extra, tokens, start, seeds):
+            keys = jax.vmap(_key)(seeds)
+            cache, logits = sampling.prefill(model, {"params": base, **extra}, tokens, start)
+            return sampling.begin(cache, logits, keys, room, rules), keys
+
+        mapped = map_candidates(one, (None, 0, 0, 0, 0), (DECODING_AXES, 0), self.layout)
+        base, extra = _split(variables)
+        return Call(f"prefill {model.lora_scale} {rules} {room}", mapped, (base, extra, *prompts))
+
+    def decode_call(self, variables: dict, lora, state: Decoding, keys, rules: Sampling, until) -> Call:
+        """Decode all rows until `until` tokens are written."""
+        model = Transformer(self.config, lora.scale if lora else 1.0)
+
+        early = self.layout.model == 1  # groups that exchange parts of a model keep step with each other
+
+        def loop(base, extra, state, keys, until):
+            return sampling.decode(model, {"params": base, **extra}, state, keys, rules, until, early)
+
+        split = split_candidates(loop, (None, 0, DECODING_AXES, 0, None), DECODING_AXES, self.layout)
+        base, extra = _split(variables)
+        args = base, extra, state, keys, self.layout.put(until)
+        return Call(f"decode {model.lora_scale} {rules}", split, args, donate=(2,))
+
     def log_likelihood(self, base, adapters, lora, rows: Sequence[Sequence[Row]]) -> list[list[float]]:
         """Log-likelihood in nats of the weighted tokens of rows[c][q], given those before them -> [c][q]."""
-        lanes = 1 if adapters is None else jax.tree.leaves(adapters)[0].shape[0]
-        queries = packing.count_bucket(max(len(lane) for lane in rows))
+        lanes, places, queries = self._places(adapters, rows)
         length = packing.bucket(max(len(row.tokens) for lane in rows for row in lane))
-        tokens = np.zeros((lanes, queries, length), np.int32)
+        tokens = np.zeros((lanes.total, queries, length), np.int32)
         mask = np.zeros(tokens.shape, np.float32)
-        for c, lane in enumerate(rows):
-            for q, row in enumerate(lane):
-                tokens[c, q, : len(row.tokens)] = row.tokens
-                mask[c, q, : len(row.tokens)] = row.weights
+        for (c, q), (lane, place) in places.items():
+            row = rows[c][q]
+            tokens[lane, place, : len(row.tokens)] = row.tokens
+            mask[lane, place, : len(row.tokens)] = row.weights
+        variables = {"params": base} if adapters is None else {"params": base, "lora": adapters}
+        out = fetch(self._run(self.score_call(variables, lora, *self.layout.put_candidates((tokens, mask)))))
+        return [[float(out[places[c, q]]) for q in range(len(lane))] for c, lane in enumerate(rows)]
+
+    def score_call(self, variables: dict, lora, tokens, mask) -> Call:
+        """Log-likelihood [C, Q] of the masked tokens of rows [C, Q, T]."""
         model = Transformer(self.config, lora.scale if lora else 1.0)
-        chunk = self.settings.loss_chunk
-        extra = {} if adapters is None else {"lora": adapters}
 
         def score(base, extra, tokens, mask):
-            return loss.log_likelihood(model, {"params": base, **extra}, tokens, mask, chunk)
+            return loss.log_likelihood(model, {"params": base, **extra}, tokens, mask, self.settings.loss_chunk)
 
-        mapped = map_candidates(score, (False, True, True, True))
-        out = np.asarray(self.programs(f"score {model.lora_scale}", mapped, base, extra, tokens, mask))
-        return [[float(out[c, q]) for q in range(len(lane))] for c, lane in enumerate(rows)]
+        mapped = map_candidates(score, (None, 0, 0, 0), 0, self.layout)
+        return Call(f"score {model.lora_scale}", mapped, (*_split(variables), tokens, mask))
 
+    def _places(self, adapters, queries: Sequence[Sequence]) -> tuple[Lanes, dict, int]:
+        """(lanes, {(candidate, query): (lane, row)}, rows of a lane); all devices share the bare base's queries."""
+        devices = self.layout.devices
+        if adapters is None:
+            rows = packing.count_bucket(-(-len(queries[0]) // devices))
+            places = {(0, q): (q % devices, q // devices) for q in range(len(queries[0]))}
+            return Lanes(devices, devices), places, rows
+        lanes = Lanes(jax.tree.leaves(adapters)[0].shape[0], devices)
+        places = {(c, q): (lanes.of(c), q) for c, lane in enumerate(queries) for q in range(len(lane))}
+        return lanes, places, packing.count_bucket(max(len(lane) for lane in queries))
 
-def join_adapters(parts: Sequence[tuple[dict, int]]) -> dict:
-    """The adapters of several chunks, (adapters, candidates in use) each, as those of one: idle lanes go to the end."""
-    used = [jax.tree.map(lambda leaf, count=count: leaf[:count], adapters) for adapters, count in parts]
-    total = sum(count for _, count in parts)
-    spare = packing.count_bucket(total) - total
-    used += [jax.tree.map(lambda leaf: leaf[:1], parts[0][0])] * spare
-    return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *used)
+    def _run(self, call: Call):
+        return self.programs(call.name, call.function, *call.args, donate=call.donate)
 
 
 def first_adapter(adapters: dict) -> dict:
-    """The adapter of the first candidate, without the candidate axis."""
+    """The adapter of the first candidate, without the axis of lanes."""
     return jax.tree.map(lambda leaf: leaf[0], adapters)
 
 
-def _padded(items: Sequence, count: int) -> list:
-    """`items`, the last one repeated up to `count`: lanes that idle need some numbers to idle with."""
-    return list(items) + [items[-1]] * (count - len(items))
+def _split(variables: dict) -> tuple[dict, dict]:
+    """(base, what else there is, by collection)."""
+    return variables["params"], {name: tree for name, tree in variables.items() if name != "params"}
+
+
+def _real_tokens(slotted: Sequence[Sequence[Row]], step: Sequence[tuple[int, ...]]) -> int:
+    return sum(len(slotted[candidate][slot].tokens) for candidate, slots in enumerate(step) for slot in slots)
 
 
 def _hyper(candidates: Sequence[Candidate], batch: int) -> sft.Hyper:
@@ -222,23 +355,6 @@ def _key(seed: jax.Array) -> jax.Array:
     for place in range(seed.shape[0]):
         key = jax.random.fold_in(key, seed[place])
     return key
-
-
-def _init_adapters(lora: LoraConfig):
-    return lambda base, seeds: jax.vmap(lambda seed: init_adapter(_key(seed), base, lora))(seeds)
-
-
-def _begin(model: Transformer, rules: Sampling, room: int):
-    def run(base, extra, tokens, start, seeds):
-        keys = jax.vmap(jax.vmap(_key))(seeds)
-
-        def one(extra, tokens, start, keys):
-            cache, logits = sampling.prefill(model, {"params": base, **extra}, tokens, start)
-            return sampling.begin(cache, logits, keys, room, rules)
-
-        return jax.vmap(one, out_axes=DECODING_AXES)(extra, tokens, start, keys), keys
-
-    return run
 
 
 def _until_stop(tokens: list[int], stop_ids: Sequence[int]) -> list[int]:

@@ -113,43 +113,72 @@ def slots_of(candidate: Candidate) -> list[Row]:
     return sorted(candidate.rows, key=lambda row: -len(row.tokens))
 
 
-def lanes_awake(step: Sequence[tuple[int, ...]], lanes: int) -> list[int]:
-    """The lanes to compute at a step: those with data, and idle ones up to a power of two or all of them, in order."""
-    awake = [lane for lane, slots in enumerate(step) if slots]
+@dataclass(frozen=True)
+class Lanes:
+    """The lanes of a candidate axis, equally many on each device; candidates are dealt out to the devices in turn."""
+
+    total: int
+    devices: int
+
+    @staticmethod
+    def holding(count: int, devices: int) -> "Lanes":
+        """Enough lanes for `count` candidates."""
+        return Lanes(count_bucket(-(-count // devices)) * devices, devices)
+
+    @property
+    def each(self) -> int:
+        """Lanes of one device."""
+        return self.total // self.devices
+
+    def of(self, candidate: int) -> int:
+        """The lane of a candidate."""
+        return candidate % self.devices * self.each + candidate // self.devices
+
+    def spread(self, items: Sequence) -> list:
+        """`items`, one for each candidate, in the order of the lanes; idle lanes repeat the last one."""
+        filled = [items[-1]] * self.total
+        for candidate, item in enumerate(items):
+            filled[self.of(candidate)] = item
+        return filled
+
+
+def lanes_awake(step: Sequence[tuple[int, ...]], lanes: Lanes) -> list[int]:
+    """The lanes to compute at a step, equally many on each device, in order.
+
+    Those with data, and idle ones up to a power of two or to all of the device's lanes.
+    """
+    busy = {lanes.of(candidate) for candidate, slots in enumerate(step) if slots}
+    homes = [range(device * lanes.each, (device + 1) * lanes.each) for device in range(lanes.devices)]
+    most = max(sum(lane in busy for lane in home) for home in homes)
     width = 1
-    while width < len(awake):
+    while width < most:
         width *= 2
-    idle = [lane for lane in range(lanes) if lane not in awake]
-    return sorted(awake + idle[: min(width, lanes) - len(awake)])
+    chosen = []
+    for home in homes:
+        first_busy = sorted(home, key=lambda lane: (lane not in busy, lane))
+        chosen += sorted(first_busy[: min(width, lanes.each)])
+    return chosen
 
 
 def fill_step(
-    slotted: Sequence[Sequence[Row]], step: Sequence[tuple[int, ...]], shape: tuple[int, int], lanes: Sequence[int]
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Arrays of one step for the given lanes: tokens int32 and weights float32 [C, A, B, T], valid bool [C].
+    slotted: Sequence[Sequence[Row]], step: Sequence[tuple[int, ...]], shape: tuple[int, int], lanes: Lanes
+) -> tuple[list[int], np.ndarray, np.ndarray, np.ndarray]:
+    """One step's lanes and arrays: the lanes computed, tokens int32 and weights float32 [C, A, B, T], valid bool [C].
 
-    `shape` is (A, B), micro-batches and sequences in each; lanes beyond the candidates, or without slots, idle.
+    `shape` is (A, B), micro-batches and sequences in each; lanes that hold no candidate, or one without slots, idle.
     """
     micro, batch = shape
-    longest = max(len(slotted[lane][slot].tokens) for lane, slots in enumerate(step) for slot in slots)
-    tokens = np.zeros((len(lanes), micro * batch, bucket(longest)), np.int32)
+    longest = max(len(slotted[candidate][slot].tokens) for candidate, slots in enumerate(step) for slot in slots)
+    chosen = lanes_awake(step, lanes)
+    tokens = np.zeros((len(chosen), micro * batch, bucket(longest)), np.int32)
     weights = np.zeros(tokens.shape, np.float32)
-    valid = np.zeros(len(lanes), bool)
-    for index, lane in enumerate(lanes):
-        for place, slot in enumerate(step[lane] if lane < len(step) else ()):
-            row = slotted[lane][slot]
+    valid = np.zeros(len(chosen), bool)
+    place_of = {lane: place for place, lane in enumerate(chosen)}
+    for candidate, slots in enumerate(step):
+        for place, slot in enumerate(slots):
+            index, row = place_of[lanes.of(candidate)], slotted[candidate][slot]
             valid[index] = True
             tokens[index, place, : len(row.tokens)] = row.tokens
             weights[index, place, : len(row.tokens)] = row.weights
-    split = (len(lanes), micro, batch, tokens.shape[-1])
-    return tokens.reshape(split), weights.reshape(split), valid
-
-
-def pad_left(prompts: Sequence[Sequence[int]], rows: int, length: int) -> tuple[np.ndarray, np.ndarray]:
-    """Prompts -> tokens int32 [rows, length] padded on the left, and the slot [rows] where each begins."""
-    tokens = np.zeros((rows, length), np.int32)
-    start = np.full(rows, length - 1, np.int32)
-    for row, prompt in enumerate(prompts):
-        tokens[row, length - len(prompt) :] = prompt
-        start[row] = length - len(prompt)
-    return tokens, start
+    split = (len(chosen), micro, batch, tokens.shape[-1])
+    return chosen, tokens.reshape(split), weights.reshape(split), valid

@@ -1,7 +1,10 @@
 """Compile once per shape, count and time it, and call. With the persistent cache on, a second run compiles nothing."""
 
+import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import jax
@@ -17,6 +20,24 @@ def enable_cache(folder: str) -> None:
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
+@dataclass(frozen=True)
+class Call:
+    """A function, arguments for it (arrays, or structs in their place), and what else tells it apart in its name."""
+
+    name: str
+    function: Callable
+    args: tuple
+    donate: tuple[int, ...] = ()
+
+    @property
+    def key(self):
+        leaves, tree = jax.tree.flatten(self.args)
+        return self.name, tree, tuple((leaf.shape, str(leaf.dtype), getattr(leaf, "sharding", None)) for leaf in leaves)
+
+    def compile(self) -> jax.stages.Compiled:
+        return jax.jit(self.function, donate_argnums=self.donate).lower(*self.args).compile()
+
+
 class Programs:
     """The compiled programs of one run, by name and argument shapes; `count` and `seconds` tell their price."""
 
@@ -27,11 +48,17 @@ class Programs:
 
     def __call__(self, name: str, function: Callable, *args, donate: tuple[int, ...] = ()):
         """Run `function(*args)`, compiling it on the first call with these shapes; `name` says what else is static."""
-        leaves, tree = jax.tree.flatten(args)
-        key = (name, tree, tuple((leaf.shape, str(leaf.dtype)) for leaf in leaves))
-        if key not in self._compiled:
-            began = time.perf_counter()
-            self._compiled[key] = jax.jit(function, donate_argnums=donate).lower(*args).compile()
-            self.count += 1
-            self.seconds += time.perf_counter() - began
-        return self._compiled[key](*args)
+        call = Call(name, function, args, donate)
+        self.prepare([call])
+        return self._compiled[call.key](*args)
+
+    def prepare(self, calls: Sequence[Call]) -> None:
+        """Compile what is not there yet, side by side: a compiler uses little more than one core."""
+        began = time.perf_counter()
+        wanted = {call.key: call for call in calls if call.key not in self._compiled}
+        if not wanted:
+            return
+        with ThreadPoolExecutor(min(len(wanted), os.cpu_count() or 1)) as pool:
+            self._compiled.update(zip(wanted, pool.map(Call.compile, wanted.values()), strict=True))
+        self.count += len(wanted)
+        self.seconds += time.perf_counter() - began

@@ -1,11 +1,13 @@
-"""From a config to a judge; the local one runs on the engine."""
+"""From a config to a judge; the local one runs on the engine, the others on the first host alone."""
 
+import json
 from collections.abc import Callable
 
 from seal_jax.config import Config
 from seal_jax.engine.packing import Row
 from seal_jax.judges import lexical, local, remote
 from seal_jax.outer.actor import Actor, load_actor
+from seal_jax.parallel import from_first, is_first
 from seal_jax.tasks.task import Prompt
 
 
@@ -13,13 +15,23 @@ def make(config: Config, fallback: Actor) -> Callable:
     """The judge that the config names; the local one is `reward.judge_model`, or `fallback` where that is empty."""
     reward = config.reward
     if reward.judge == "lexical":
-        return lexical.grade
+        return once(lexical.grade)
     if reward.judge == "remote":
-        return remote.make(reward.judge_url, reward.judge_model, reward.judge_key)
+        return once(remote.make(reward.judge_url, reward.judge_model, reward.judge_key))
     actor = fallback
     if reward.judge_model:
         actor = load_actor(reward.judge_model, config)
     return local.make(yes_no(actor), reward.judge_model or config.model.policy, actor.chat)
+
+
+def once(judge: Callable) -> Callable:
+    """The judge, asked by the first host only; all get its verdicts."""
+
+    def grade(items):
+        return json.loads(from_first(json.dumps(judge(items) if is_first() else None).encode()))
+
+    grade.name = judge.name
+    return grade
 
 
 def yes_no(actor: Actor) -> Callable[[list[Prompt]], list[tuple[float, float]]]:

@@ -1,5 +1,6 @@
 """Knowledge incorporation, one passage at a time (arXiv 2506.10943, section 4.2): from a config to the table."""
 
+import contextlib
 import dataclasses
 from collections.abc import Sequence
 
@@ -13,6 +14,7 @@ from seal_jax.experiments import judging
 from seal_jax.model.pretrained import save_adapter, save_merged
 from seal_jax.outer import rest_em
 from seal_jax.outer.actor import Actor, load_actor, recipe
+from seal_jax.parallel import is_first
 from seal_jax.runs import checkpoint, report, scalars, table, terminal
 from seal_jax.runs.directory import RunDirectory
 from seal_jax.runs.ledger import Ledger
@@ -30,19 +32,20 @@ def run(config: Config, folder: RunDirectory) -> list[table.Line]:
     try:
         setup = prepare(config, path)
     except UserError:
-        folder.forget()
+        if is_first():
+            folder.forget()
         raise
     print(_heading(setup, folder), flush=True)
     written = Ledger(path / "metrics.jsonl", ("name", "step"))
-    wandb = config.metrics.wandb_project or None
-    with Metrics(path / "metrics", wandb_project=wandb, config=dataclasses.asdict(config)) as metrics:
+    with metrics_of(path, config) as metrics:
         rows: set[str] = set()
 
         def after_row(name: str) -> None:
             rows.add(name)
             trials, selections, phases = (ledger.all() for ledger in _ledgers(setup))
-            scalars.publish(metrics, written, scalars.points(trials, selections, phases, rows))
-            report.write(path)
+            if is_first():
+                scalars.publish(metrics, written, scalars.points(trials, selections, phases, rows))
+                report.write(path)
 
         policy = rest_em.run(setup, after_row)
     written.close()
@@ -51,6 +54,14 @@ def run(config: Config, folder: RunDirectory) -> list[table.Line]:
     summary, found = summarize(setup)
     print(f"\n{summary}\n\nReport: {path / 'report.html'}", flush=True)
     return found
+
+
+def metrics_of(path: epath.Path, config: Config):
+    """Where the first host writes metrics; nothing on the others."""
+    if not is_first():
+        return contextlib.nullcontext()
+    wandb = config.metrics.wandb_project or None
+    return Metrics(path / "metrics", wandb_project=wandb, config=dataclasses.asdict(config))
 
 
 def prepare(config: Config, path: epath.Path) -> rest_em.Setup:

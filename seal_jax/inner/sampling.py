@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import AxisType, PartitionSpec
 
 from seal_jax.model.transformer import Cache, Transformer, extend
 
@@ -75,6 +76,8 @@ def sample_token(key: jax.Array, logits: jax.Array, rules: Sampling) -> jax.Arra
 
 def choose(logits: jax.Array, keys: jax.Array, position: jax.Array, rules: Sampling) -> jax.Array:
     """Next token of every row: logits [B, V], one key per row [B]; the row's key is folded with the position."""
+    if AxisType.Auto in jax.sharding.get_abstract_mesh().axis_types:  # where devices share a model, each of them has
+        logits = jax.lax.with_sharding_constraint(logits, PartitionSpec())  # whole rows: their draws differ in number
     return jax.vmap(lambda key, row: sample_token(jax.random.fold_in(key, position), row, rules))(keys, logits)
 
 
@@ -114,8 +117,10 @@ def decode_step(model: Transformer, variables: dict, state: Decoding, keys: jax.
 DECODING_AXES = Decoding(Cache(k=0, v=0, filled=None, start=0), tokens=0, count=None, done=0)
 
 
-def decode(model: Transformer, variables: dict, state: Decoding, keys: jax.Array, rules: Sampling, until: jax.Array):
-    """Decode until `until` tokens are written or every row is done. All but the base carry a leading C axis.
+def decode(
+    model: Transformer, variables: dict, state: Decoding, keys, rules: Sampling, until: jax.Array, early: bool = True
+) -> Decoding:
+    """Decode until `until` tokens are written or, with `early`, every row is done. All but the base carry a C axis.
 
     `variables` is {'params': base} or {'params': base, 'lora': adapters [C, ...]}; state as `begin` makes it, vmapped.
     """
@@ -125,6 +130,11 @@ def decode(model: Transformer, variables: dict, state: Decoding, keys: jax.Array
         return decode_step(model, {"params": variables["params"], **adapters}, state, keys, rules)
 
     mapped = jax.vmap(step, in_axes=(0, DECODING_AXES, 0), out_axes=DECODING_AXES)
-    return jax.lax.while_loop(
-        lambda state: (state.count < until) & ~jnp.all(state.done), lambda state: mapped(adapters, state, keys), state
-    )
+
+    def unfinished(state):
+        return (state.count < until) & ~(early & jnp.all(state.done))
+
+    end = jax.lax.while_loop(unfinished, lambda state: mapped(adapters, state, keys), state)
+    until = jnp.maximum(until, state.count)  # the same on every device, though one whose rows are done stops earlier
+    filled = state.cache.filled + until - state.count
+    return end._replace(cache=end.cache._replace(filled=filled), count=until)

@@ -3,7 +3,6 @@
 from dataclasses import dataclass, replace
 
 import jax
-import jax.numpy as jnp
 
 from seal_jax.config import Config, Training
 from seal_jax.engine.engine import Engine, Recipe
@@ -13,6 +12,7 @@ from seal_jax.inner.sft import Optimizer
 from seal_jax.model.lora import LoraConfig
 from seal_jax.model.pretrained import Pretrained, load
 from seal_jax.model.tokenizer import Tokenizer
+from seal_jax.parallel import make_layout
 from seal_jax.tasks.task import Example
 
 
@@ -46,12 +46,12 @@ def load_actor(source: str, config: Config) -> Actor:
     if dtype == "auto":
         dtype = "float32" if jax.default_backend() == "cpu" else "bfloat16"
     loaded = load(source, dtype)
-    base = jax.tree.map(jnp.asarray, loaded.params)
+    engine = Engine(loaded.config, config.engine, make_layout(config.parallel.model, config.parallel.backend))
     tokenizer = loaded.tokenizer
     if config.task.system == "empty":
         tokenizer = tokenizer.with_system("")
     use_chat = tokenizer.has_chat_template if chat == "auto" else chat == "yes"
-    return Actor(Engine(loaded.config, config.engine), base, tokenizer, use_chat, loaded)
+    return Actor(engine, engine.put_base(loaded.params), tokenizer, use_chat, loaded)
 
 
 def recipe(training: Training) -> Recipe:

@@ -3,9 +3,7 @@
 from collections.abc import Sequence
 
 from seal_jax.config import Training
-from seal_jax.engine.engine import first_adapter
 from seal_jax.engine.packing import Candidate
-from seal_jax.model.lora import merge
 from seal_jax.outer.actor import Actor, recipe
 from seal_jax.tasks.task import Example, Prompt
 
@@ -19,11 +17,12 @@ def finetune_policy(
     """
     rows = tuple(policy.row(Example(prompt, text, closing=True)) for prompt, text in lessons)
     candidate = Candidate(rows, training.learning_rate, training.epochs, training.warmup_steps, seed, seed)
-    learned, losses = policy.engine.finetune(policy.base, [candidate], recipe(training))
-    return first_adapter(learned), float(losses[-(len(losses) // training.epochs) :].mean())
+    learned, losses = policy.engine.teach(policy.base, candidate, recipe(training))
+    return learned, float(losses[-(len(losses) // training.epochs) :].mean())
 
 
 def apply_lesson(policy: Actor, learned: dict, training: Training) -> Actor:
     """The policy with what it learned in its weights."""
     lora = recipe(training).lora
-    return policy.with_base(learned if lora is None else merge(policy.base, learned, lora))
+    engine = policy.engine
+    return policy.with_base(engine.put_base(learned) if lora is None else engine.merge(policy.base, learned, lora))

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from seal_jax.config import Training
-from seal_jax.engine.engine import join_adapters
 from seal_jax.engine.packing import Candidate, plan_chunks, steps_of
 from seal_jax.judges.item import Item
 from seal_jax.outer.actor import Actor, recipe
@@ -56,7 +55,7 @@ def run_trials(student: Actor, trials: Sequence[Trial], plan: TrialPlan, done) -
         if done([trial_key(plan, trial) for trial in members]):
             continue
         trained = [student.engine.finetune(student.base, [candidates[i] for i in chunk], how) for chunk in group]
-        adapters = join_adapters([(part, len(chunk)) for (part, _), chunk in zip(trained, group, strict=True)])
+        adapters = student.engine.join([(part, len(chunk)) for (part, _), chunk in zip(trained, group, strict=True)])
         losses = [losses[:, place] for _, losses in trained for place in range(losses.shape[1])]
         passages = [trial.passage for trial in members]
         likelihoods = _likelihoods(student, adapters, how.lora, passages)

@@ -18,11 +18,16 @@ _ABSENT = "(absent)"
 class RunDirectory:
     """An open run: `path / name` is where each part of the program puts its files. Close it to release the folder."""
 
-    def __init__(self, workdir: str | os.PathLike):
-        """Makes the folder and locks it. Raises UserError if it cannot be made, or another process holds it."""
+    def __init__(self, workdir: str | os.PathLike, guest: bool = False):
+        """Makes the folder and locks it. Raises UserError if it cannot be made, or another process holds it.
+
+        A `guest` does neither: it is another host of a run whose first host holds the folder.
+        """
         self.path = epath.Path(os.path.expanduser(os.fspath(workdir)))
-        self.continued = False  # whether the run had been started before
+        self.continued = guest  # whether the run had been started before, or by another
         self._lock = None
+        if guest:
+            return
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             if not in_bucket(self.path):

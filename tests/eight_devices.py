@@ -1,0 +1,173 @@
+"""Everything on eight fake devices equals the same on one. Run by test_parallel.py, in a process of its own."""
+
+import re
+
+import jax
+import numpy as np
+import pytest
+from jax.sharding import PartitionSpec as P
+from tiny_training import random_rows, tiny_engine, tiny_model
+
+from seal_jax.engine.engine import Engine, Recipe
+from seal_jax.engine.packing import Candidate, Lanes
+from seal_jax.errors import UserError
+from seal_jax.inner import sft
+from seal_jax.inner.sampling import Sampling
+from seal_jax.inner.sft import Optimizer
+from seal_jax.model.lora import LoraConfig, init_adapter
+from seal_jax.model.transformer import Transformer
+from seal_jax.parallel import make_layout
+
+KIND = {"kind": "qwen2", "vocab": 304}
+LORA = LoraConfig(4, 8.0, ("q_proj", "down_proj"))
+RECIPE = Recipe(LORA, 1, 1, Optimizer("cosine", weight_decay=0.1))
+LAYOUTS = [(1, "shard_map"), (2, "shard_map"), (4, "shard_map"), (8, "shard_map"), (1, "pmap")]
+CANDIDATES = [  # lengths that share a bucket, so that few programs are compiled
+    Candidate(random_rows([12 - c, 11, 9][: 2 + c % 2], c), 1e-2 / (c + 1), 1 + c // 3, c % 2, (1, c), (3, 4))
+    for c in range(5)
+]
+COLLECTIVE = r"(all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter)(?:-start)?\("
+
+
+def engine_on(devices, model=1, backend="shard_map"):
+    config, base = tiny_model(**KIND)
+    engine = tiny_engine(config, segment=4)
+    engine = Engine(config, engine.settings, make_layout(model, backend, jax.devices()[:devices]))
+    return engine, engine.put_base(base)
+
+
+@pytest.fixture(scope="module")
+def one():
+    return engine_on(1)
+
+
+@pytest.fixture(scope="module", params=LAYOUTS, ids=lambda p: f"{8 // p[0]}x{p[0]}-{p[1]}")
+def many(request):
+    return engine_on(8, *request.param)
+
+
+def close(a, b, atol=2e-5):
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=atol), a, b)
+
+
+def adapters_of(engine, stacked, count):
+    total = jax.tree.leaves(stacked)[0].shape[0]
+    lanes = Lanes(total, engine.layout.devices)
+    values = jax.tree.map(np.asarray, stacked)
+    return [jax.tree.map(lambda leaf, c=c: leaf[lanes.of(c)], values) for c in range(count)]
+
+
+def test_inner_loops(one, many):
+    outcomes = []
+    for engine, base in (one, many):
+        stacked, losses = engine.finetune(base, CANDIDATES, RECIPE)
+        outcomes.append((adapters_of(engine, stacked, len(CANDIDATES)), losses))
+    close(outcomes[0][0], outcomes[1][0])
+    np.testing.assert_allclose(outcomes[0][1], outcomes[1][1], rtol=1e-4)
+    assert np.isfinite(outcomes[0][1]).any(axis=0).all() and np.isnan(outcomes[0][1]).any()
+    assert np.abs(outcomes[1][0][3]["layers"]["q_proj"]["B"]).max() > 1e-3
+
+
+def test_generation_and_scores(one, many):
+    """Rows end at different places on different devices; one with another number of candidates is joined to them."""
+    rng, rules = np.random.default_rng(2), Sampling(1.0, 0.9, 0, tuple(range(0, 304, 5)))
+    parts = [(CANDIDATES[:2], 2), (CANDIDATES[2:], 3)]
+    prompts = [[rng.integers(6, 300, rng.integers(3, 9)).tolist() for _ in range(3)] for _ in CANDIDATES]
+    seeds = [[[(c, q, k) for k in range(2)] for q in range(3)] for c in range(len(prompts))]
+    rows = [random_rows((9, 14), c) for c in range(len(prompts))]
+    outcomes = []
+    for engine, base in (one, many):
+        adapters = engine.join([(engine.finetune(base, chunk, RECIPE)[0], count) for chunk, count in parts])
+        texts = engine.generate(base, adapters, LORA, prompts, seeds, rules, 10, lambda tokens: tokens[-1] % 7 == 0)
+        bare = engine.generate(base, None, None, [sum(prompts, [])], [sum(seeds, [])], rules, 10)
+        scores = engine.log_likelihood(base, adapters, LORA, rows)
+        flat = engine.log_likelihood(base, None, None, [sum(rows, ())])
+        outcomes.append((texts, bare, scores, flat))
+    assert outcomes[0][:2] == outcomes[1][:2]
+    close(outcomes[0][2:], outcomes[1][2:], 1e-3)
+    assert len({tuple(sample) for lane in outcomes[0][0] for samples in lane for sample in samples}) > 20
+    assert len({len(sample) for lane in outcomes[0][0] for samples in lane for sample in samples}) > 3
+
+
+@pytest.mark.parametrize("lora", [LORA, None], ids=["adapter", "full"])
+def test_outer_sft_and_merge(one, many, lora):
+    recipe = Recipe(lora, 2, 3, Optimizer("linear"))
+    candidate = Candidate(random_rows((15, 12, 12, 9, 8, 7, 6), 1), 3e-3, 2, 0, (4,), (5,))
+    outcomes = []
+    for engine, base in (one, many):
+        learned, losses = engine.teach(base, candidate, recipe)
+        merged = engine.merge(base, learned, lora) if lora else learned
+        outcomes.append((jax.tree.map(np.asarray, merged), losses))
+    np.testing.assert_allclose(outcomes[0][1], outcomes[1][1], rtol=1e-4)
+    close(outcomes[0][0], outcomes[1][0], 1e-4)
+    assert outcomes[0][1][0] - outcomes[0][1][-1] > 1e-3
+    if many[0].layout.model > 1 or lora is None:
+        kernel = learned["layers"]["up_proj"]["kernel"] if lora is None else base["layers"]["up_proj"]["kernel"]
+        assert kernel.addressable_shards[0].data.size < kernel.size
+
+
+# What the compiled programs do
+
+
+def step_program(devices, model=1, count=8, backend="shard_map"):
+    engine, base = engine_on(devices, model, backend)
+    lanes = Lanes.holding(count, engine.layout.devices)
+    seeds = engine.layout.put_candidates(np.zeros((lanes.total, 2), np.uint32))
+    state = engine.init_adapters(base, seeds, RECIPE)
+    hyper = engine.layout.put_candidates(sft.Hyper(*np.ones((3, lanes.total), np.float32)))
+    batch = engine._blank_step(lanes, (1, 1), (lanes.total, 64))
+    return engine.step_call(base, state, hyper, RECIPE, batch).compile()
+
+
+def across_candidates(text, model):
+    """Collectives of a compiled program whose groups are not those of 'model': [(kind, groups)]."""
+    found = []
+    for line in text.splitlines():
+        kind = re.search(COLLECTIVE, line)
+        groups = re.search(r"replica_groups=(\{\{.*?\}\}|\[[\d,]+\]<=\[[\d,]+\](?:T\([\d,]+\))?)", line)
+        if kind:
+            expected = f"[{8 // model},{model}]<=[8]"
+            found += [(kind[1], groups and groups[1])] if groups is None or groups[1] != expected else []
+    return found
+
+
+@pytest.mark.parametrize(("model", "backend"), [(1, "shard_map"), (2, "shard_map"), (4, "shard_map"), (1, "pmap")])
+def test_inner_loops_exchange_nothing_between_candidates(model, backend):
+    text = step_program(8, model, backend=backend).as_text()
+    assert not across_candidates(text, model)
+    assert bool(re.search(COLLECTIVE, text)) == (model > 1)  # the search finds what there is
+
+
+def test_the_search_finds_the_trap():
+    """An adapter made inside a mapped function is taken for one that all share, and its gradient is summed."""
+    config, base = tiny_model(**KIND)
+    mesh = make_layout(1, devices=jax.devices()).mesh
+    program = sft.Program(Transformer(config, LORA.scale), Optimizer(), 8)
+
+    def finetune(base, batch, hyper):
+        adapter = init_adapter(jax.random.key(0), base, LORA)
+        state = sft.init_state(program.optimizer, {"lora": adapter})
+        return sft.sft_step(program, {"params": base}, state, batch, hyper)[0].trainable
+
+    mapped = jax.shard_map(
+        jax.vmap(finetune, in_axes=(None, 0, 0)), mesh=mesh, in_specs=(P(), P("candidate"), P("candidate")),
+        out_specs=P("candidate"), axis_names={"candidate"},
+    )  # fmt: skip
+    tokens = np.ones((8, 1, 1, 16), np.int32)
+    batch = sft.Batch(tokens, np.ones(tokens.shape, np.float32), np.ones(8, bool))
+    hyper = sft.Hyper(np.ones(8, np.float32), np.ones(8, np.int32), np.zeros(8, np.int32))
+    text = jax.jit(mapped).lower(base, batch, hyper).compile().as_text()
+    assert "all-reduce" in {kind for kind, _ in across_candidates(text, 1)}
+
+
+@pytest.mark.parametrize("devices", [2, 4, 8])
+def test_work_of_a_device_falls_as_their_number(devices):
+    flops = [step_program(n).cost_analysis()["flops"] for n in (1, devices)]
+    assert flops[1] == pytest.approx(flops[0] / devices, rel=0.05)
+
+
+def test_layouts_that_do_not_go():
+    with pytest.raises(UserError, match=r"8 devices cannot be grouped by 3; choose one of \[1, 2, 4, 8\]"):
+        make_layout(3)
+    with pytest.raises(UserError, match="pmap gives every device a whole model"):
+        make_layout(2, "pmap")
