@@ -43,7 +43,7 @@ def test_prepare_takes_what_the_config_says(fast, home, tmp_path):
     assert [len(setup.train), len(setup.evaluation)] == [4, 2] and setup.student is None
     assert all(sum(q.heldout for q in p.questions) == 2 for p in setup.train)  # 0.3 of 5, rounded
     assert not any(q.heldout for p in setup.evaluation for q in p.questions)
-    assert setup.judge is lexical.grade and setup.rules.max_sequences == 2
+    assert setup.judge.name == lexical.grade.name and setup.rules.max_sequences == 2
 
 
 def test_a_local_judge_weighs_yes_against_no(fast, home, tmp_path, actors):
