@@ -62,7 +62,8 @@ def test_inner_loops(one, many):
     for engine, base in (one, many):
         stacked, losses = engine.finetune(base, CANDIDATES, RECIPE)
         outcomes.append((adapters_of(engine, stacked, len(CANDIDATES)), losses))
-    close(outcomes[0][0], outcomes[1][0])
+    # Adam divides a gradient by its own size: where it is next to nothing, its rounding counts.
+    close(outcomes[0][0], outcomes[1][0], 2e-5 if many[0].layout.model == 1 else 2e-4)
     np.testing.assert_allclose(outcomes[0][1], outcomes[1][1], rtol=1e-4)
     assert np.isfinite(outcomes[0][1]).any(axis=0).all() and np.isnan(outcomes[0][1]).any()
     assert np.abs(outcomes[1][0][3]["layers"]["q_proj"]["B"]).max() > 1e-3
