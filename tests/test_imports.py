@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "seal_jax"
 # From the top down. A module imports from its own part and from lower rows, never from a neighbour in its row.
 LAYERS = [
     {"main", "adapt", "fit"},
-    {"experiments"},
+    {"experiments", "fitting"},
     {"outer"},
     {"tasks", "judges", "engine", "runs"},
     {"parallel"},

@@ -24,6 +24,8 @@ class PromptLike(Protocol):
     def text(self) -> str: ...
     @property
     def chat(self) -> bool: ...
+    @property
+    def system(self) -> str | None: ...
 
 
 class ExampleLike(Protocol):
@@ -35,6 +37,8 @@ class ExampleLike(Protocol):
     def text(self) -> str: ...
     @property
     def closing(self) -> bool: ...
+    @property
+    def whole(self) -> bool: ...
 
 
 class Tokenizer:
@@ -75,10 +79,12 @@ class Tokenizer:
         """Ids to continue: a chat prompt up to where the assistant's text begins, a plain one after BOS if used."""
         if not prompt.chat:
             return self._bos + self.encode(prompt.text)
-        return self.encode(self._render([{"role": "user", "content": prompt.text}], generate=True))
+        system = self.system if prompt.system is None else prompt.system
+        turns = [] if system is None else [{"role": "system", "content": system}]
+        return self.encode(self._render([*turns, {"role": "user", "content": prompt.text}], generate=True))
 
     def encode_example(self, example: ExampleLike) -> tuple[list[int], list[float]]:
-        """Ids and as many loss weights: 1 on the text and on the closing token, 0 on the prompt and on BOS.
+        """Ids and as many loss weights: 1 on the text and the closing token, 0 on BOS and (unless whole) the prompt.
 
         The prompt is encoded apart from the text: its ids are those that generation starts from.
         """
@@ -87,7 +93,8 @@ class Tokenizer:
         tail = self.encode(example.text)
         if example.closing:
             tail = [*tail, self.turn_end_id if chat else self.eos_id]
-        return head + tail, [0.0] * len(head) + [1.0] * len(tail)
+        before = [float(example.whole and i > 0) for i in range(len(head))]  # nothing predicts the first token
+        return head + tail, before + [1.0] * len(tail)
 
     def save(self, folder: Path) -> None:
         """Write the tokenizer's files, chat template included, as transformers reads them."""
@@ -103,10 +110,9 @@ class Tokenizer:
     def _render(self, messages: list[dict], generate: bool) -> str:
         if not self.has_chat_template:
             raise UserError(f"{self.place} has no chat template: use plain prompts, or an instruct model.")
-        system = [] if self.system is None else [{"role": "system", "content": self.system}]
         try:
             return self.hf.apply_chat_template(
-                system + messages, tokenize=False, add_generation_prompt=generate, **_TEMPLATE_VALUES
+                messages, tokenize=False, add_generation_prompt=generate, **_TEMPLATE_VALUES
             )
         except jinja2.TemplateError as error:
             raise UserError(

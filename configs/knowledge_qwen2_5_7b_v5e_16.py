@@ -1,0 +1,23 @@
+r"""The paper's Qwen2.5-7B experiment on a TPU v5e-16 slice: 16 chips of 16 GB.
+
+    bash launch/tpu_vm.sh all --name=seal --type=v5e-16 --zone=ZONE --project=P \
+        --config=configs/knowledge_qwen2_5_7b_v5e_16.py --workdir=gs://BUCKET/runs/mine
+
+Whether it fits, and how long a round takes at best: python -m seal_jax.fit --topology=v5e-16 with the same --config.
+"""
+
+from ml_collections import ConfigDict
+
+from seal_jax.config import at_size, defaults
+
+
+def get_config(size: str = "") -> ConfigDict:
+    """The config; `size` 'smoke' is a one-minute version."""
+    config = ConfigDict(defaults())
+    config.model.policy = "Qwen/Qwen2.5-7B"
+    config.task.update(chat="no")  # a base model
+    # The longest of 1,000 self-edits of this model on SQuAD has about 2,600 tokens, the mean 252.
+    config.sampling.update(max_new_tokens=4096)
+    config.parallel.update(model=4)  # 3.8 GB of weights on a chip
+    config.engine.update(candidates=32, decode_rows=64, remat_above=0)
+    return at_size(config, size)

@@ -1,0 +1,23 @@
+r"""The paper's Qwen2.5-7B experiment on a TPU v5p-8 slice: four chips of 95 GB.
+
+    bash launch/tpu_vm.sh all --name=seal --type=v5p-8 --zone=ZONE --project=P \
+        --config=configs/knowledge_qwen2_5_7b_v5p_8.py --workdir=gs://BUCKET/runs/mine
+
+Whether it fits, and how long a round takes at best: python -m seal_jax.fit --topology=v5p-8 with the same --config.
+"""
+
+from ml_collections import ConfigDict
+
+from seal_jax.config import at_size, defaults
+
+
+def get_config(size: str = "") -> ConfigDict:
+    """The config; `size` 'smoke' is a one-minute version."""
+    config = ConfigDict(defaults())
+    config.model.policy = "Qwen/Qwen2.5-7B"
+    config.task.update(chat="no")  # a base model
+    # The longest of 1,000 self-edits of this model on SQuAD has about 2,600 tokens, the mean 252.
+    config.sampling.update(max_new_tokens=4096)
+    config.parallel.update(model=1)  # every chip has a whole model
+    config.engine.update(candidates=64, decode_rows=128, remat_above=0)
+    return at_size(config, size)

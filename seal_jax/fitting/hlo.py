@@ -1,0 +1,106 @@
+"""What a compiled program exchanges between chips, from its text; loops of known length count as often as they run."""
+
+import re
+from collections import Counter
+from dataclasses import dataclass
+
+SIZES = {"pred": 1, "s8": 1, "u8": 1, "bf16": 2, "f16": 2, "s16": 2, "u16": 2, "f32": 4, "s32": 4, "u32": 4, "f64": 8,
+         "s64": 8, "u64": 8}  # fmt: skip
+KINDS = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
+_CALL = re.compile(rf"\s*(?:ROOT )?%?[\w.-]+ = (\(.*?\)|\S+) ({'|'.join(KINDS)})(-start)?\(")
+_SHAPE = re.compile(r"\b([a-z]\w*?)\[([\d,]*)\]")
+_CALLED = re.compile(r"(?:to_apply|calls|true_computation|false_computation)=%?([\w.-]+)")
+_WHILE = re.compile(r" while\(.*condition=%?([\w.-]+), body=%?([\w.-]+)")
+_HEAD = re.compile(r"^(ENTRY )?%?([\w.-]+) \(.*\{$")
+
+
+@dataclass(frozen=True)
+class Collective:
+    """A kind of exchange in groups of `group` chips: `bytes` is its result on one chip, `count` how often it runs."""
+
+    kind: str
+    bytes: int
+    group: int
+    count: int = 1
+
+    @property
+    def sent(self) -> float:
+        """Bytes that one chip sends, all runs together, when the group forms a ring."""
+        others = (self.group - 1) / self.group
+        factor = {"all-reduce": 2 * others, "reduce-scatter": self.group - 1, "collective-permute": 1.0}
+        return self.count * self.bytes * factor.get(self.kind, others)
+
+
+def collectives(text: str) -> list[Collective]:
+    """The collectives of a compiled program, each kind, size and group once. A loop whose length is not a constant of
+    its condition (decoding, until every row is done) counts as one turn."""
+    bodies, entry = _computations(text)
+    found: Counter = Counter()
+
+    def visit(name: str, times: int) -> None:
+        for line in bodies.get(name, ()):
+            if "-done(" in line or "async-update(" in line:  # counted at its start
+                continue
+            exchange = _CALL.match(line)
+            if exchange:
+                found[exchange[2], _bytes(exchange[1], bool(exchange[3])), _group(line)] += times
+            loop = _WHILE.search(line)
+            if loop:
+                visit(loop[2], times * _turns(bodies.get(loop[1], ())))
+            for called in _CALLED.findall(line):
+                visit(called, times)
+            for branches in re.findall(r"branch_computations=\{(.*?)\}", line):
+                for branch in branches.split(","):
+                    visit(branch.strip().lstrip("%"), times)
+
+    visit(entry, 1)
+    return [Collective(kind, size, group, count) for (kind, size, group), count in sorted(found.items())]
+
+
+def _computations(text: str) -> tuple[dict[str, list[str]], str]:
+    """(lines of each computation, name of the entry)."""
+    bodies: dict[str, list[str]] = {}
+    entry = current = ""
+    for line in text.splitlines():
+        head = _HEAD.match(line)
+        if head:
+            current = head[2]
+            bodies[current] = []
+            entry = current if head[1] else entry
+        elif current:
+            bodies[current].append(line)
+    return bodies, entry
+
+
+def _turns(condition) -> int:
+    """How often a loop runs whose condition does nothing but compare a counter with a constant; 1 for any other."""
+    plain = "\n".join(condition)
+    constants = re.findall(r"[su]32\[\][^=]*constant\((\d+)\)", plain)
+    alone = re.search(r"ROOT .* (?:compare|fusion)\(", plain) and " and(" not in plain
+    return int(constants[0]) if len(constants) == 1 and alone else 1
+
+
+def _bytes(shape: str, start: bool) -> int:
+    """Bytes of a result; that of an asynchronous start holds its operand too, and the greater counts."""
+    sizes = []
+    for kind, dims in _SHAPE.findall(shape):
+        if kind in SIZES:
+            count = 1
+            for dim in filter(None, dims.split(",")):
+                count *= int(dim)
+            sizes.append(count * SIZES[kind])
+    if not sizes:
+        return 0
+    return max(sizes) if start else sum(sizes)
+
+
+def _group(line: str) -> int:
+    """Chips in a group."""
+    iota = re.search(r"replica_groups=\[\d+,(\d+)\]", line)
+    listed = re.search(r"replica_groups=\{\{([\d,]*)\}", line)
+    pairs = re.search(r"source_target_pairs=\{(.*?)\}\}", line)
+    if iota:
+        return int(iota[1])
+    if listed:
+        return len(listed[1].split(","))
+    return 2 if pairs else 1

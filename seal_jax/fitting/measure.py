@@ -1,0 +1,72 @@
+"""Compile a program for a slice, and read off what it needs: memory, FLOPs, exchanges."""
+
+import math
+import re
+from dataclasses import dataclass
+
+import jax
+
+from seal_jax.fitting.chips import GIB, Chip
+from seal_jax.fitting.flops import matmul_flops
+from seal_jax.fitting.hlo import Collective, collectives
+from seal_jax.fitting.plan import Program
+from seal_jax.fitting.roofline import Work
+
+
+class TooBig(Exception):
+    """A program that the compiler refuses: what it says it needs, in bytes, where it says it, and its sentence."""
+
+    def __init__(self, text: str):
+        super().__init__(text)
+        found = re.search(r"\(([\d.]+)([GMK])\) exceeds", text) or re.search(r"[Uu]sed ([\d.]+)([GMK]) of", text)
+        self.needs = float(found[1]) * {"G": 2**30, "M": 2**20, "K": 2**10}[found[2]] if found else None
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A program as compiled. Bytes and FLOPs are those of one chip; `memory` is its peak."""
+
+    name: str
+    memory: float
+    flops: float
+    exchanged: list[Collective]
+    work: Work
+
+
+def measure(program: Program, base: dict, chips: int) -> tuple[Measured, jax.stages.Compiled]:
+    """Compile a program for the devices on which its arguments lie. Raises TooBig where it does not fit."""
+    call = program.call
+    traced = jax.jit(call.function, donate_argnums=call.donate).trace(*call.args)
+    flops = matmul_flops(traced.jaxpr) / chips
+    try:
+        compiled = traced.lower().compile()
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        raise TooBig(str(error)) from error
+    stats = compiled.memory_analysis()
+    results = stats.output_size_in_bytes - stats.alias_size_in_bytes
+    temporary, arguments = stats.temp_size_in_bytes, stats.argument_size_in_bytes
+    peak = arguments + results + temporary + stats.generated_code_size_in_bytes
+    weights = on_chip(base)
+    written = stats.output_size_in_bytes if program.trains else results
+    hbm = program.reads * weights + max(arguments - weights, 0) + written + 2 * temporary
+    found = collectives(compiled.as_text())
+    work = Work(flops, hbm, sum(c.sent for c in found), sum(c.count * (c.group - 1) for c in found))
+    return Measured(program.name, peak, flops, found, work), compiled
+
+
+def on_chip(tree: dict) -> float:
+    """Bytes that a tree of structs with shardings takes on one chip."""
+    return sum(
+        math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree)
+    )
+
+
+def fits(memory: float, resident: float, chip: Chip) -> bool:
+    """Whether a program's peak goes beside `resident` bytes that lie there meanwhile."""
+    return memory + resident <= chip.hbm
+
+
+def gib(size: float) -> str:
+    return f"{size / GIB:.2f}" if size < 10 * GIB else f"{size / GIB:.1f}"

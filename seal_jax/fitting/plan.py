@@ -1,0 +1,252 @@
+"""The programs that a round of a config runs, as calls that can be compiled, and how often the round makes each."""
+
+import functools
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import jax
+import numpy as np
+
+from seal_jax.config import Config
+from seal_jax.engine import packing
+from seal_jax.engine.engine import Engine, Recipe
+from seal_jax.engine.packing import Lanes
+from seal_jax.engine.programs import Call
+from seal_jax.fitting.roofline import Part, Work, between
+from seal_jax.inner import sft
+from seal_jax.inner.sampling import Sampling
+from seal_jax.model.lora import init_adapter, merge
+from seal_jax.outer.actor import recipe
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What a round meets, in tokens. The defaults are about what 1,000 self-edits of Qwen2.5-7B on 100 SQuAD passages
+    have: 252 tokens on average and 9 training sequences with the passage, 171 tokens in a passage, 4.7 questions."""
+
+    longest: int = 512  # training sequence: the programs for memory
+    passage: int = 192  # training sequence that is the passage
+    line: int = 32  # the others
+    lines: int = 8  # of them in a self-edit
+    prompt: int = 256  # for a self-edit
+    edit: int = 1024  # tokens of the longest self-edit among those that are sampled together
+    lesson: int = 1024  # prompt and self-edit, in the outer SFT
+    questions: int = 5  # of a passage
+    question: int = 64  # with its template and, when scored, its answer
+
+
+@dataclass(frozen=True)
+class Program:
+    """One program: `reads` passes over the weights; `trains`: its donated state is written anew, all of it."""
+
+    name: str
+    call: Call
+    reads: int
+    trains: bool = False
+
+
+LINE, LONGEST = "inner step, a line", "inner step, longest"
+EDIT_PREFILL, EDIT_DECODE = "self-edits, prefill", "self-edits, a token"
+ANSWER_PREFILL, ANSWER_DECODE, SCORE = "answers, prefill", "answers, a token", "answers, score"
+TEACH, MERGE = "outer SFT step", "merge"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A config's engine on a layout, its abstract base, and what a round meets."""
+
+    config: Config
+    engine: Engine
+    base: dict
+    load: Workload = Workload()
+
+    @property
+    def candidates(self) -> int:
+        return self.config.engine.candidates
+
+    @property
+    def asks(self) -> bool:
+        """Whether answers are generated for the reward."""
+        return self.config.reward.accuracy_weight > 0
+
+    @property
+    def asked_chunks(self) -> int:
+        """Chunks whose candidates are asked together."""
+        return max(1, self.config.engine.decode_rows // (self.candidates * self.load.questions)) if self.asks else 1
+
+    @property
+    def per_sampling(self) -> int:
+        """Passages whose self-edits are sampled together."""
+        return min(self.config.data.train_passages, max(1, self.config.engine.decode_rows // self.config.outer.samples))
+
+    def programs(self) -> dict[str, Callable[[dict], Program]]:
+        """By name, in the order to compile them: each takes the compiled programs so far and gives the next."""
+        makers = {
+            LONGEST: lambda done: self.inner_step(LONGEST, self.load.longest),
+            LINE: lambda done: self.inner_step(LINE, self.load.line),
+            EDIT_PREFILL: lambda done: self.prefill(EDIT_PREFILL),
+            EDIT_DECODE: lambda done: self.decode(EDIT_DECODE, done[EDIT_PREFILL]),
+        }
+        if self.asks:
+            makers[ANSWER_PREFILL] = lambda done: self.prefill(ANSWER_PREFILL)
+            makers[ANSWER_DECODE] = lambda done: self.decode(ANSWER_DECODE, done[ANSWER_PREFILL])
+        makers[SCORE] = lambda done: self.score()
+        makers[TEACH] = lambda done: self.outer_step()
+        if self.config.outer.sft.rank:
+            makers[MERGE] = lambda done: self.merge()
+        return makers
+
+    def inner_step(self, name: str, length: int) -> Program:
+        how, layout = recipe(self.config.inner), self.engine.layout
+        lanes = Lanes.holding(self.candidates, layout.devices)
+        state = self._state(how, lanes.total)
+        hyper = layout.put_candidates(_hyper((lanes.total,)))
+        shape = how.accumulation, how.batch_size
+        batch = self.engine._blank_step(lanes, shape, (lanes.total, packing.bucket(length)))
+        call = self.engine.step_call(self.base, state, hyper, how, batch)
+        tokens = lanes.each * how.batch_size * packing.bucket(length)
+        return Program(name, call, self._passes(tokens) * how.accumulation, trains=True)
+
+    def outer_step(self) -> Program:
+        how, layout = recipe(self.config.outer.sft), self.engine.layout
+        size = how.batch_size * layout.devices
+        shape = -(-how.batch // size), size, packing.bucket(self.load.lesson)
+        batch = sft.Batch(*layout.put((_struct(np.int32, *shape), _struct(np.float32, *shape)), None, "candidate"),
+                          layout.put(_struct(np.bool_)))  # fmt: skip
+        call = self.engine.teach_call(self.base, self._state(how), layout.put(_hyper(())), how, batch)
+        return Program(TEACH, call, self._passes(how.batch_size * shape[2]) * shape[0], trains=True)
+
+    def prefill(self, name: str) -> Program:
+        sampling, load = self.config.sampling, self.load
+        if name == EDIT_PREFILL:
+            lanes = Lanes(self.engine.layout.devices, self.engine.layout.devices)
+            rows, samples = packing.count_bucket(-(-self.per_sampling // lanes.devices)), self.config.outer.samples
+            room, length, numbers = sampling.max_new_tokens, load.prompt, 4
+        else:
+            lanes, rows, samples = self._asked_lanes(), packing.count_bucket(load.questions), 1
+            room, length, numbers = self.config.reward.answer_tokens, load.question, 1
+        prompts = (
+            _struct(np.int32, lanes.total, rows, packing.bucket(length)),
+            _struct(np.int32, lanes.total, rows),
+            _struct(np.uint32, lanes.total, rows * samples, numbers),
+        )
+        variables, lora = self._variables(name == ANSWER_PREFILL)
+        prompts = self.engine.layout.put_candidates(prompts)
+        rules, room = self._rules(name == ANSWER_PREFILL), packing.bucket(room)
+        return Program(name, self.engine.prefill_call(variables, lora, prompts, rules, room), 1)
+
+    def decode(self, name: str, prefill: tuple[Program, jax.stages.Compiled]) -> Program:
+        """One token of every row, from what the compiled prefill leaves."""
+        program, compiled = prefill
+        shapes = jax.eval_shape(program.call.function, *program.call.args)
+        state, keys = jax.tree.map(
+            lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
+            shapes, compiled.output_shardings,
+        )  # fmt: skip
+        variables, lora = self._variables(name == ANSWER_DECODE)
+        until = _struct(np.int32)
+        call = self.engine.decode_call(variables, lora, state, keys, self._rules(name == ANSWER_DECODE), until)
+        return Program(name, call, 1)
+
+    def score(self) -> Program:
+        lanes, rows = self._asked_lanes(), packing.count_bucket(self.load.questions)
+        shape = lanes.total, rows, packing.bucket(self.load.question)
+        arrays = self.engine.layout.put_candidates((_struct(np.int32, *shape), _struct(np.float32, *shape)))
+        variables, lora = self._variables(True)
+        return Program(SCORE, self.engine.score_call(variables, lora, *arrays), 1)
+
+    def merge(self) -> Program:
+        lora, layout = recipe(self.config.outer.sft).lora, self.engine.layout
+        adapter = jax.eval_shape(lambda base: init_adapter(jax.random.key(0), base, lora), self.base)
+
+        def run(base, adapter):
+            return layout.constrain(merge(base, adapter, lora))
+
+        return Program(MERGE, Call("merge", run, (self.base, layout.put(adapter))), 1)
+
+    def parts(self, work: dict[str, Work]) -> list[Part]:
+        """The round: every program with how often it is called."""
+        config, load = self.config, self.load
+        inner, passages = config.inner, config.data.train_passages
+        candidates = passages * config.outer.samples
+        chunks = config.reward.retrains * math.ceil(candidates / self.candidates)
+        share = (load.passage - load.line) / (load.longest - load.line)
+        whole, batch = between(work[LINE], work[LONGEST], share), inner.batch_size * inner.accumulation
+        lines, wholes = (load.lines, 1) if batch == 1 else (0, math.ceil((load.lines + 1) / batch))
+        samplings, askings = math.ceil(passages / self.per_sampling), math.ceil(chunks / self.asked_chunks)
+        outer = config.outer.sft
+        calls = {
+            EDIT_PREFILL: samplings,
+            EDIT_DECODE: samplings * min(load.edit, config.sampling.max_new_tokens),
+            LINE: chunks * inner.epochs * lines,
+            ANSWER_PREFILL: askings,
+            ANSWER_DECODE: askings * config.reward.answer_tokens,
+            SCORE: askings,
+            TEACH: outer.epochs * math.ceil(passages / (outer.batch_size * outer.accumulation)),
+            MERGE: 1,
+        }
+        parts = [Part(name, work[name], count) for name, count in calls.items() if name in work and count]
+        return [*parts, Part("inner step, a passage", whole, chunks * inner.epochs * wholes)]
+
+    def assumptions(self) -> list[str]:
+        """What the estimate of a round takes for granted."""
+        load, config = self.load, self.config
+        loops = config.data.train_passages * config.outer.samples * config.reward.retrains
+        return [
+            f"{loops} inner loops: {config.data.train_passages} passages × {config.outer.samples} self-edits × "
+            f"{config.reward.retrains} retrains, each {config.inner.epochs} epochs of a passage of {load.passage} "
+            f"tokens and {load.lines} lines of {load.line}",
+            f"the longest self-edit sampled together with others has {load.edit} tokens; {load.questions} questions to "
+            f"a passage, of {load.question} tokens, each answered with {config.reward.answer_tokens}",
+            "every term at the chip's peak, and the greatest of FLOPs, HBM and interconnect counts: no run is faster",
+            "HBM: weights once for each pass over them, other arguments and results once, temporaries twice",
+            "interconnect: groups form rings along one axis of the torus; 1 µs a hop",
+            "not counted: the host, judging, compiling, loading, and the evaluation rows",
+        ]
+
+    def _passes(self, tokens: int) -> int:
+        """Over the weights in a training step of so many tokens on a device: forward, backward, and recomputing."""
+        return 3 if tokens > self.config.engine.remat_above else 2
+
+    def _asked_lanes(self) -> Lanes:
+        return Lanes.holding(self.candidates * self.asked_chunks, self.engine.layout.devices)
+
+    def _rules(self, answers: bool) -> Sampling:
+        stops = (0, 1)
+        sampling = self.config.sampling
+        return Sampling(0.0, 1.0, 0, stops) if answers else Sampling(
+            sampling.temperature, sampling.top_p, sampling.top_k, stops
+        )  # fmt: skip
+
+    def _variables(self, adapted: bool):
+        if not adapted:
+            return {"params": self.base}, None
+        how = recipe(self.config.inner)
+        state = self._state(how, self._asked_lanes().total)
+        return {"params": self.base, "lora": state.trainable["lora"]}, how.lora
+
+    def _state(self, how: Recipe, lanes: int = 0) -> sft.State:
+        """The state before the first step of `lanes` candidates, or of one model without that axis."""
+
+        def one(base, seed):
+            what = {"params": base} if how.lora is None else {"lora": init_adapter(seed, base, how.lora)}
+            return sft.init_state(how.optimizer, what)
+
+        keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), max(lanes, 1)))
+        init = jax.vmap(one, in_axes=(None, 0)) if lanes else lambda base, keys: one(base, keys[0])
+        shapes = jax.eval_shape(init, self.base, keys)
+        layout = self.engine.layout
+        shardings = layout.weight_shardings(shapes, candidates=bool(lanes), spread=how.lora is None and not lanes)
+        return jax.tree.map(
+            lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), shapes, shardings
+        )
+
+
+def _struct(dtype, *dims) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(dims, dtype)
+
+
+def _hyper(dims: tuple[int, ...]) -> sft.Hyper:
+    make = functools.partial(jax.ShapeDtypeStruct, dims)
+    return sft.Hyper(make(np.float32), make(np.int32), make(np.int32))

