@@ -68,6 +68,6 @@ def undo(view: str, grid: Grid) -> Grid:
 def _orders(context: tuple[Pair, ...], rng: np.random.Generator) -> list[tuple[Pair, ...]]:
     """Random orders of a context, all different; fewer than ORDERS if there are no more."""
     orders: dict[tuple[int, ...], None] = {}
-    while len(orders) < (1 if len(context) == 1 else ORDERS):
+    while len(orders) < (1 if len(context) < 2 else ORDERS):
         orders[tuple(rng.permutation(len(context)).tolist())] = None
     return [tuple(context[i] for i in order) for order in orders]
