@@ -124,7 +124,7 @@ def step_program(devices, model=1, count=8, backend="shard_map"):
     seeds = engine.layout.put_candidates(np.zeros((lanes.total, 2), np.uint32))
     state = engine.init_adapters(base, seeds, RECIPE)
     hyper = engine.layout.put_candidates(sft.Hyper(*np.ones((3, lanes.total), np.float32)))
-    batch = engine._blank_step(lanes, (1, 1), (lanes.total, 64))
+    batch = engine.blank_step(lanes, (1, 1), (lanes.total, 64))
     return engine.step_call(base, state, hyper, RECIPE, batch).compile()
 
 

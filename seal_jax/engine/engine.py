@@ -20,7 +20,7 @@ from seal_jax.inner import loss, sampling, sft
 from seal_jax.inner.sampling import DECODING_AXES, Decoding, Sampling
 from seal_jax.model.lora import LoraConfig, init_adapter, merge
 from seal_jax.model.transformer import ModelConfig, Transformer
-from seal_jax.parallel import Layout, fetch, fetch_all, make_layout, map_candidates, split_candidates
+from seal_jax.parallel import CANDIDATE, Layout, fetch, fetch_all, make_layout, map_candidates, split_candidates
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class Engine:
         filled = [packing.fill_step(slotted, step, shape, lanes) for step in steps]
         sizes = {(len(chosen), tokens.shape[-1]) for chosen, tokens, _, _ in filled}
         self.programs.prepare(
-            [self.step_call(base, state, hyper, recipe, self._blank_step(lanes, shape, size)) for size in sorted(sizes)]
+            [self.step_call(base, state, hyper, recipe, self.blank_step(lanes, shape, size)) for size in sorted(sizes)]
         )
         losses = []
         for step, (chosen, *arrays) in zip(steps, filled, strict=True):
@@ -87,7 +87,7 @@ class Engine:
             self.usage.slots += arrays[0].size
             local = np.array(chosen, np.int32) % lanes.each
             batch = self.layout.put_candidates((local, sft.Batch(*arrays)))
-            state, loss_now = self._run(self.step_call(base, state, hyper, recipe, batch))
+            state, loss_now = self.programs.run(self.step_call(base, state, hyper, recipe, batch))
             losses.append(loss_now)
         table = np.full((len(steps), lanes.total), np.nan, np.float32)
         for row, (chosen, _, _, valid), values in zip(table, filled, fetch_all(losses), strict=True):
@@ -109,7 +109,7 @@ class Engine:
         """One optimizer step of some lanes; `batch` is (lanes [c] counted on each device, their sft.Batch)."""
         local, data = batch
         on_device = data.tokens.size // data.tokens.shape[1] // self.layout.devices
-        model = Transformer(self.config, recipe.lora.scale, on_device > self.settings.remat_above)
+        model = self._model(recipe.lora, on_device)
         program = sft.Program(model, recipe.optimizer, self.settings.loss_chunk)
         step = jax.vmap(functools.partial(sft.sft_step, program), in_axes=(None, 0, 0, 0))
         split = split_candidates(_on_lanes(step), (None, 0, 0, 0, 0), 0, self.layout)
@@ -120,7 +120,7 @@ class Engine:
 
         return Call(f"step {recipe}", run, ({"params": base}, state, local, data, hyper), donate=(1,))
 
-    def _blank_step(self, lanes: Lanes, shape: tuple[int, int], size: tuple[int, int]):
+    def blank_step(self, lanes: Lanes, shape: tuple[int, int], size: tuple[int, int]):
         """What `step_call` takes as a batch, by its shapes alone; `size` is (lanes computed, sequence length)."""
         count, length = size
 
@@ -149,9 +149,9 @@ class Engine:
             self.usage.real += _real_tokens(slotted, step)
             self.usage.slots += arrays[0].size
             tokens, weights, valid = (array[0] for array in arrays)
-            tokens, weights = self.layout.put((tokens, weights), None, "candidate")
+            tokens, weights = self.layout.put((tokens, weights), None, CANDIDATE)
             batch = sft.Batch(tokens, weights, self.layout.put(valid))
-            state, loss_now = self._run(self.teach_call(base, state, hyper, recipe, batch))
+            state, loss_now = self.programs.run(self.teach_call(base, state, hyper, recipe, batch))
             losses.append(loss_now)
         return state.trainable["params" if full else "lora"], np.array([float(fetch(value)) for value in losses])
 
@@ -169,7 +169,7 @@ class Engine:
         """One optimizer step of one model; batch.tokens [A, B, T] with B split over the devices."""
         full = recipe.lora is None
         on_device = batch.tokens.size // batch.tokens.shape[0] // self.layout.devices
-        model = Transformer(self.config, 1.0 if full else recipe.lora.scale, on_device > self.settings.remat_above)
+        model = self._model(recipe.lora, on_device)
         program = sft.Program(model, recipe.optimizer, self.settings.loss_chunk)
 
         def run(frozen, state, batch, hyper):
@@ -228,13 +228,13 @@ class Engine:
                 rows.append((c, q, lane, row))
         variables = {"params": base} if adapters is None else {"params": base, "lora": adapters}
         keys = self.layout.put_candidates((tokens, start, seed_array))
-        state, keys = self._run(self.prefill_call(variables, lora, keys, rules, packing.bucket(max_new)))
+        state, keys = self.programs.run(self.prefill_call(variables, lora, keys, rules, packing.bucket(max_new)))
         state = state._replace(done=self.layout.put_candidates(fetch(state.done) | idle))
         ends = np.full(idle.shape, max_new)
         until = 1
         while until < max_new and not fetch(state.done).all():
             until = min(until + self.settings.segment, max_new)
-            state = self._run(self.decode_call(variables, lora, state, keys, rules, np.int32(until)))
+            state = self.programs.run(self.decode_call(variables, lora, state, keys, rules, np.int32(until)))
             if stopped is not None:
                 done, written = np.array(fetch(state.done)), fetch(state.tokens)
                 for _, _, lane, row in rows:
@@ -250,7 +250,7 @@ class Engine:
 
     def prefill_call(self, variables: dict, lora, prompts: tuple, rules: Sampling, room: int) -> Call:
         """Read prompts, (tokens [C, Q, T], start [C, Q], seeds [C, Q·K, n]), and choose the first tokens."""
-        model = Transformer(self.config, lora.scale if lora else 1.0)
+        model = self._model(lora)
 
         def one(base, extra, tokens, start, seeds):
             keys = jax.vmap(_key)(seeds)
@@ -263,7 +263,7 @@ class Engine:
 
     def decode_call(self, variables: dict, lora, state: Decoding, keys, rules: Sampling, until) -> Call:
         """Decode all rows until `until` tokens are written."""
-        model = Transformer(self.config, lora.scale if lora else 1.0)
+        model = self._model(lora)
 
         early = self.layout.model == 1  # groups that exchange parts of a model keep step with each other
 
@@ -286,18 +286,22 @@ class Engine:
             tokens[lane, place, : len(row.tokens)] = row.tokens
             mask[lane, place, : len(row.tokens)] = row.weights
         variables = {"params": base} if adapters is None else {"params": base, "lora": adapters}
-        out = fetch(self._run(self.score_call(variables, lora, *self.layout.put_candidates((tokens, mask)))))
+        out = fetch(self.programs.run(self.score_call(variables, lora, *self.layout.put_candidates((tokens, mask)))))
         return [[float(out[places[c, q]]) for q in range(len(lane))] for c, lane in enumerate(rows)]
 
     def score_call(self, variables: dict, lora, tokens, mask) -> Call:
         """Log-likelihood [C, Q] of the masked tokens of rows [C, Q, T]."""
-        model = Transformer(self.config, lora.scale if lora else 1.0)
+        model = self._model(lora)
 
         def score(base, extra, tokens, mask):
             return loss.log_likelihood(model, {"params": base, **extra}, tokens, mask, self.settings.loss_chunk)
 
         mapped = map_candidates(score, (None, 0, 0, 0), 0, self.layout)
         return Call(f"score {model.lora_scale}", mapped, (*_split(variables), tokens, mask))
+
+    def _model(self, lora: LoraConfig | None, tokens: int = 0) -> Transformer:
+        """The model with adapters or without; blocks are recomputed where it is trained on many tokens at once."""
+        return Transformer(self.config, lora.scale if lora else 1.0, tokens > self.settings.remat_above)
 
     def _places(self, adapters, queries: Sequence[Sequence]) -> tuple[Lanes, dict, int]:
         """(lanes, {(candidate, query): (lane, row)}, rows of a lane); all devices share the bare base's queries."""
@@ -309,9 +313,6 @@ class Engine:
         lanes = Lanes(jax.tree.leaves(adapters)[0].shape[0], devices)
         places = {(c, q): (lanes.of(c), q) for c, lane in enumerate(queries) for q in range(len(lane))}
         return lanes, places, packing.count_bucket(max(len(lane) for lane in queries))
-
-    def _run(self, call: Call):
-        return self.programs(call.name, call.function, *call.args, donate=call.donate)
 
 
 def first_adapter(adapters: dict) -> dict:

@@ -1,5 +1,6 @@
 """Compile once per shape, count and time it, and call. With the persistent cache on, a second run compiles nothing."""
 
+import functools
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -29,7 +30,7 @@ class Call:
     args: tuple
     donate: tuple[int, ...] = ()
 
-    @property
+    @functools.cached_property
     def key(self):
         leaves, tree = jax.tree.flatten(self.args)
         return self.name, tree, tuple((leaf.shape, str(leaf.dtype), getattr(leaf, "sharding", None)) for leaf in leaves)
@@ -48,9 +49,12 @@ class Programs:
 
     def __call__(self, name: str, function: Callable, *args, donate: tuple[int, ...] = ()):
         """Run `function(*args)`, compiling it on the first call with these shapes; `name` says what else is static."""
-        call = Call(name, function, args, donate)
+        return self.run(Call(name, function, args, donate))
+
+    def run(self, call: Call):
+        """The same for what is already a Call."""
         self.prepare([call])
-        return self._compiled[call.key](*args)
+        return self._compiled[call.key](*call.args)
 
     def prepare(self, calls: Sequence[Call]) -> None:
         """Compile what is not there yet, side by side: a compiler uses little more than one core."""

@@ -103,7 +103,7 @@ class Plan:
         state = self._state(how, lanes.total)
         hyper = layout.put_candidates(_hyper((lanes.total,)))
         shape = how.accumulation, how.batch_size
-        batch = self.engine._blank_step(lanes, shape, (lanes.total, packing.bucket(length)))
+        batch = self.engine.blank_step(lanes, shape, (lanes.total, packing.bucket(length)))
         call = self.engine.step_call(self.base, state, hyper, how, batch)
         tokens = lanes.each * how.batch_size * packing.bucket(length)
         return Program(name, call, self._passes(tokens) * how.accumulation, trains=True)
