@@ -10,9 +10,12 @@
 #   seal_need NAME EXAMPLE       end with a sentence if the variable NAME is empty
 #   seal_check_run ARGUMENT...   end with a sentence if --config or --workdir is not among the arguments of seal_jax.main
 #   seal_tpu_type TYPE           the name that Google Cloud has for a type of TPU: v5e-16 is v5litepod-16
+#   seal_arguments ARGUMENT...   takes --dry-run and --help out of the script's arguments, and fills seal_rest with the others
+#   seal_install_gpu             makes the environment for NVIDIA GPUs, from the root of the repository
 #   seal_gpu_settings            fills seal_settings with NAME=VALUE for a run on NVIDIA GPUs
 
 seal_dry=""
+seal_rest=()
 
 seal_quote() {
     local LC_ALL=C word text=""
@@ -36,6 +39,21 @@ seal_become() {
 seal_help() {
     awk 'NR > 1 { if (!/^#( |$)/) exit; sub(/^# ?/, ""); print }' "$1"
     exit 0
+}
+
+seal_arguments() {
+    local argument
+    for argument in "$@"; do
+        case "$argument" in
+        --dry-run) seal_dry=yes ;;
+        -h | --help) seal_help "$0" ;;
+        *) seal_rest+=("$argument") ;;
+        esac
+    done
+}
+
+seal_install_gpu() {
+    seal_do bash -c 'source launch/_env.sh && seal_env cuda12'
 }
 
 seal_need() {

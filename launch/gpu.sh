@@ -10,17 +10,10 @@ launch="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
 source "$launch/_env.sh"
 source "$launch/_command.sh"
 
-arguments=()
-for argument in "$@"; do
-    case "$argument" in
-    --dry-run) seal_dry=yes ;;
-    -h | --help) seal_help "${BASH_SOURCE[0]}" ;;
-    *) arguments+=("$argument") ;;
-    esac
-done
-seal_check_run ${arguments[@]+"${arguments[@]}"}
+seal_arguments "$@"
+seal_check_run ${seal_rest[@]+"${seal_rest[@]}"}
 seal_gpu_settings
 
 seal_do cd "$seal_root"
-seal_do bash -c 'source launch/_env.sh && seal_env cuda12'
-seal_become env "${seal_settings[@]}" .venv/bin/python -m seal_jax.main "${arguments[@]}"
+seal_install_gpu
+seal_become env "${seal_settings[@]}" .venv/bin/python -m seal_jax.main "${seal_rest[@]}"

@@ -33,22 +33,14 @@ fi
 source "$launch/_env.sh"
 source "$launch/_command.sh"
 
-install=(bash -c 'source launch/_env.sh && seal_env cuda12')
-arguments=()
-for argument in "$@"; do
-    case "$argument" in
-    --dry-run) seal_dry=yes ;;
-    -h | --help) seal_help "${BASH_SOURCE[0]}" ;;
-    *) arguments+=("$argument") ;;
-    esac
-done
+seal_arguments "$@"
 
-if [ "${arguments[*]-}" = install ]; then
+if [ "${seal_rest[*]-}" = install ]; then
     seal_do cd "$seal_root"
-    seal_become "${install[@]}"
+    seal_install_gpu
     exit
 fi
-seal_check_run ${arguments[@]+"${arguments[@]}"}
+seal_check_run ${seal_rest[@]+"${seal_rest[@]}"}
 if [ -z "$seal_dry" ]; then
     [ -n "${SLURM_JOB_ID:-}" ] || seal_fail "this is no SLURM job; start it with sbatch launch/slurm.sh ..., or look at it with --dry-run."
     gpus="${SLURM_GPUS_ON_NODE:-0}"
@@ -70,6 +62,6 @@ options=(
 )
 
 seal_do cd "$seal_root"
-seal_do "${install[@]}" # changes nothing where `install` was run before
+seal_install_gpu # changes nothing where `install` was run before
 seal_become srun "${options[@]}" env "${seal_settings[@]}" \
-    .venv/bin/python -m seal_jax.main "${arguments[@]}" --config.parallel.distributed=True
+    .venv/bin/python -m seal_jax.main "${seal_rest[@]}" --config.parallel.distributed=True
