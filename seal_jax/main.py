@@ -80,7 +80,7 @@ def run(values: Mapping, workdir: str) -> None:
     import jax
 
     from seal_jax import parallel
-    from seal_jax.experiments import single_passage
+    from seal_jax.experiments import fewshot, single_passage
 
     if config.parallel.distributed:
         parallel.connect()
@@ -92,7 +92,7 @@ def run(values: Mapping, workdir: str) -> None:
         raise UserError(text) from error
     try:
         with open_folder(workdir, values, devices) as folder:
-            single_passage.run(config, folder)
+            (fewshot if config.experiment == "fewshot" else single_passage).run(config, folder)
     except jax.errors.JaxRuntimeError as error:
         if jax.process_count() == 1:
             raise

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import tiny_run
 
-from seal_jax.experiments import judging, single_passage
+from seal_jax.experiments import experiment, judging
 from seal_jax.outer.actor import load_actor
 
 
@@ -49,9 +49,9 @@ def actors():
 @pytest.fixture
 def fast(monkeypatch, actors):
     """Runs in this process that share compiled programs and write no report."""
-    monkeypatch.setattr(single_passage, "load_actor", actors)
+    monkeypatch.setattr(experiment, "load_actor", actors)
     monkeypatch.setattr(judging, "load_actor", actors)
-    monkeypatch.setattr(single_passage.report, "write", lambda path: None)
+    monkeypatch.setattr(experiment.report, "write", lambda path: None)
 
 
 @pytest.fixture(scope="session")
@@ -60,6 +60,6 @@ def whole(home, actors, tmp_path_factory):
     values = tiny_run.tiny_values(home, outer={"rounds": 2})
     workdir = tmp_path_factory.mktemp("runs") / "whole"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(single_passage, "load_actor", actors)
+        patch.setattr(experiment, "load_actor", actors)
         lines = tiny_run.run(values, workdir)
     return values, workdir, lines

@@ -7,7 +7,7 @@ import numpy as np
 import tiny_run
 
 from seal_jax.config import from_dict
-from seal_jax.experiments import judging, single_passage
+from seal_jax.experiments import experiment, judging, single_passage
 from seal_jax.judges import lexical
 from seal_jax.judges.item import Item
 from seal_jax.model.lora import merge
@@ -31,7 +31,7 @@ def test_what_is_printed_is_the_table(fast, whole, capsys):
 
 def test_the_report_is_written_after_every_row(fast, home, tmp_path, monkeypatch):
     written = []
-    monkeypatch.setattr(single_passage.report, "write", lambda path: written.append(read(path / "trials.jsonl")[-1]))
+    monkeypatch.setattr(experiment.report, "write", lambda path: written.append(read(path / "trials.jsonl")[-1]))
     tiny_run.run(tiny_run.tiny_values(home), tmp_path)
     rows = ["base", "passage only", "self-edits, no RL", "SEAL, round 1", "random, round 1"]
     assert [trial["stage"] for trial in written] == [f"evaluation: {row}" for row in rows]
@@ -43,7 +43,7 @@ def test_prepare_takes_what_the_config_says(fast, home, tmp_path):
     assert [len(setup.train), len(setup.evaluation)] == [4, 2] and setup.student is None
     assert all(sum(q.heldout for q in p.questions) == 2 for p in setup.train)  # 0.3 of 5, rounded
     assert not any(q.heldout for p in setup.evaluation for q in p.questions)
-    assert setup.judge.name == lexical.grade.name and setup.rules.max_sequences == 2
+    assert setup.task.grader == lexical.grade.name and setup.task.rules.max_sequences == 2
 
 
 def test_a_local_judge_weighs_yes_against_no(fast, home, tmp_path, actors):

@@ -17,7 +17,7 @@ from test_remote_judge import Endpoint, completion, error
 from seal_jax.config import from_dict
 from seal_jax.engine.engine import Engine
 from seal_jax.errors import UserError
-from seal_jax.experiments import judging, single_passage
+from seal_jax.experiments import experiment, judging, single_passage
 from seal_jax.judges import remote
 from seal_jax.outer import rest_em
 from seal_jax.runs import checkpoint, table
@@ -102,7 +102,7 @@ def test_rewards_are_gains_on_the_questions_that_count(whole):
 
 def test_the_policy_of_a_round_is_the_base_with_all_lessons_merged(whole, actors, monkeypatch):
     values, workdir, _ = whole
-    monkeypatch.setattr(single_passage, "load_actor", actors)
+    monkeypatch.setattr(experiment, "load_actor", actors)
     config = from_dict(values)
     lora = config.outer.sft
     learned = [checkpoint.load(workdir / "checkpoints" / "SEAL", step) for step in (1, 2)]

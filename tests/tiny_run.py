@@ -10,7 +10,7 @@ from pathlib import Path
 from tiny_checkpoint import random_params, tiny_config, tiny_tokenizer
 
 from seal_jax import config as config_lib
-from seal_jax.experiments import single_passage
+from seal_jax.experiments import fewshot, single_passage
 from seal_jax.model.hf_config import model_config
 from seal_jax.model.pretrained import save_merged
 from seal_jax.runs.directory import open_run
@@ -66,7 +66,8 @@ def tiny_values(home: Path, **changes) -> dict:
 def run(values: dict, workdir: Path) -> list[Line]:
     """What `python -m seal_jax.main` does with a config, in this process."""
     with open_run(workdir, values) as folder:
-        return single_passage.run(config_lib.from_dict(values), folder)
+        config = config_lib.from_dict(values)
+        return (fewshot if config.experiment == "fewshot" else single_passage).run(config, folder)
 
 
 def records(workdir: Path) -> dict[str, list[dict]]:

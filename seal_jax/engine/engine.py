@@ -17,7 +17,7 @@ from seal_jax.engine import packing
 from seal_jax.engine.packing import Candidate, Lanes, Row
 from seal_jax.engine.programs import Call, Programs
 from seal_jax.inner import loss, sampling, sft
-from seal_jax.inner.sampling import DECODING_AXES, Decoding, Sampling
+from seal_jax.inner.sampling import DECODING_AXES, Constraint, Decoding, Sampling
 from seal_jax.model.lora import LoraConfig, init_adapter, merge
 from seal_jax.model.transformer import ModelConfig, Transformer
 from seal_jax.parallel import CANDIDATE, Layout, fetch, fetch_all, make_layout, map_candidates, split_candidates
@@ -204,12 +204,18 @@ class Engine:
 
         return self.programs("join", run, self.layout.put(order), *(adapters for adapters, _ in parts))
 
-    def generate(self, base, adapters, lora, prompts, seeds, rules: Sampling, max_new: int, stopped=None):
+    def generate(self, base, adapters, lora, prompts, seeds, rules: Sampling, max_new: int, stopped=None, grammar=None):
         """Continue prompts[c][q] (token lists) -> tokens [c][q][k], cut before the first stop token.
 
         `seeds[c][q]` is a list of tuples of equal length, one for each of the K samples of that prompt; K and Q are the
         same for all. `stopped(tokens)` may end a row early, by a stop string say; it is asked after every segment.
+        With a `grammar` (tasks.grammar.Grammar, its stop tokens among those of the rules) all texts are whole texts of
+        it. UserError if max_new is too few for one.
         """
+        constraint = None
+        if grammar is not None:
+            table = Constraint(grammar.next_state, grammar.deadlines(max_new), np.int32(grammar.start))
+            constraint = self.layout.put(table)
         lanes, places, queries = self._places(adapters, prompts)
         samples = len(seeds[0][0])
         length = packing.bucket(max(len(p) for lane in prompts for p in lane))
@@ -228,13 +234,15 @@ class Engine:
                 rows.append((c, q, lane, row))
         variables = {"params": base} if adapters is None else {"params": base, "lora": adapters}
         keys = self.layout.put_candidates((tokens, start, seed_array))
-        state, keys = self.programs.run(self.prefill_call(variables, lora, keys, rules, packing.bucket(max_new)))
+        room = packing.bucket(max_new)
+        state, keys = self.programs.run(self.prefill_call(variables, lora, keys, rules, room, constraint))
         state = state._replace(done=self.layout.put_candidates(fetch(state.done) | idle))
         ends = np.full(idle.shape, max_new)
         until = 1
         while until < max_new and not fetch(state.done).all():
             until = min(until + self.settings.segment, max_new)
-            state = self.programs.run(self.decode_call(variables, lora, state, keys, rules, np.int32(until)))
+            call = self.decode_call(variables, lora, state, keys, rules, np.int32(until), constraint)
+            state = self.programs.run(call)
             if stopped is not None:
                 done, written = np.array(fetch(state.done)), fetch(state.tokens)
                 for _, _, lane, row in rows:
@@ -248,31 +256,31 @@ class Engine:
             self.usage.generated += len(out[c][q][-1])
         return out
 
-    def prefill_call(self, variables: dict, lora, prompts: tuple, rules: Sampling, room: int) -> Call:
+    def prefill_call(self, variables: dict, lora, prompts: tuple, rules: Sampling, room: int, constraint=None) -> Call:
         """Read prompts, (tokens [C, Q, T], start [C, Q], seeds [C, Q·K, n]), and choose the first tokens."""
         model = self._model(lora)
 
-        def one(base, extra, tokens, start, seeds):
+        def one(base, extra, tokens, start, seeds, constraint):
             keys = jax.vmap(_key)(seeds)
             cache, logits = sampling.prefill(model, {"params": base, **extra}, tokens, start)
-            return sampling.begin(cache, logits, keys, room, rules), keys
+            return sampling.begin(cache, logits, keys, room, rules, constraint), keys
 
-        mapped = map_candidates(one, (None, 0, 0, 0, 0), (DECODING_AXES, 0), self.layout)
+        mapped = map_candidates(one, (None, 0, 0, 0, 0, None), (DECODING_AXES, 0), self.layout)
         base, extra = _split(variables)
-        return Call(f"prefill {model.lora_scale} {rules} {room}", mapped, (base, extra, *prompts))
+        return Call(f"prefill {model.lora_scale} {rules} {room}", mapped, (base, extra, *prompts, constraint))
 
-    def decode_call(self, variables: dict, lora, state: Decoding, keys, rules: Sampling, until) -> Call:
+    def decode_call(self, variables, lora, state: Decoding, keys, rules: Sampling, until, constraint=None) -> Call:
         """Decode all rows until `until` tokens are written."""
         model = self._model(lora)
 
         early = self.layout.model == 1  # groups that exchange parts of a model keep step with each other
 
-        def loop(base, extra, state, keys, until):
-            return sampling.decode(model, {"params": base, **extra}, state, keys, rules, until, early)
+        def loop(base, extra, state, keys, until, constraint):
+            return sampling.decode(model, {"params": base, **extra}, state, keys, rules, until, early, constraint)
 
-        split = split_candidates(loop, (None, 0, DECODING_AXES, 0, None), DECODING_AXES, self.layout)
+        split = split_candidates(loop, (None, 0, DECODING_AXES, 0, None, None), DECODING_AXES, self.layout)
         base, extra = _split(variables)
-        args = base, extra, state, keys, self.layout.put(until)
+        args = base, extra, state, keys, self.layout.put(until), constraint
         return Call(f"decode {model.lora_scale} {rules}", split, args, donate=(2,))
 
     def log_likelihood(self, base, adapters, lora, rows: Sequence[Sequence[Row]]) -> list[list[float]]:

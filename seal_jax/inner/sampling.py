@@ -27,13 +27,29 @@ class Sampling:
     stop_ids: tuple[int, ...]
 
 
+class Constraint(NamedTuple):
+    """A grammar as a table over tokens, and how late each of its states may be entered (tasks/grammar.py).
+
+    next_state int16 [S, V], -1 where a token is not allowed; deadline int32 [S]: the token at position p may lead to
+    state s if p < deadline[s]; start int32 [].
+    """
+
+    next_state: jax.Array
+    deadline: jax.Array
+    start: jax.Array
+
+
 class Decoding(NamedTuple):
-    """Rows under way: tokens [B, T_new] written so far (`count` of them), done [B], and the cache behind them."""
+    """Rows under way: tokens [B, T_new] written so far (`count` of them), done [B], and the cache behind them.
+
+    states int32 [B]: where each row is in its grammar; 0 without one.
+    """
 
     cache: Cache
     tokens: jax.Array
     count: jax.Array
     done: jax.Array
+    states: jax.Array
 
 
 def sample_token(key: jax.Array, logits: jax.Array, rules: Sampling) -> jax.Array:
@@ -81,6 +97,19 @@ def choose(logits: jax.Array, keys: jax.Array, position: jax.Array, rules: Sampl
     return jax.vmap(lambda key, row: sample_token(jax.random.fold_in(key, position), row, rules))(keys, logits)
 
 
+def constrain(logits: jax.Array, states: jax.Array, position: jax.Array, constraint: Constraint | None) -> jax.Array:
+    """Logits [B, V] with -inf where the grammar does not allow the token at `position`."""
+    if constraint is None:
+        return logits
+    target = constraint.next_state[states]
+    return jnp.where((target >= 0) & (position < constraint.deadline[target]), logits, -jnp.inf)
+
+
+def advance(states: jax.Array, token: jax.Array, constraint: Constraint | None) -> jax.Array:
+    """The states [B] behind the chosen tokens [B]."""
+    return states if constraint is None else constraint.next_state[states, token].astype(jnp.int32)
+
+
 def prefill(model: Transformer, variables: dict, tokens: jax.Array, start: jax.Array) -> tuple[Cache, jax.Array]:
     """Read prompts [B, T], padded on the left up to slot `start` [B] -> (cache of T slots, next token's logits)."""
     hidden, (k, v) = model.apply(variables, tokens, start=start)
@@ -88,15 +117,20 @@ def prefill(model: Transformer, variables: dict, tokens: jax.Array, start: jax.A
     return Cache(k, v, jnp.int32(tokens.shape[1]), start), logits
 
 
-def begin(cache: Cache, logits: jax.Array, keys: jax.Array, max_new: int, rules: Sampling) -> Decoding:
+def begin(
+    cache: Cache, logits: jax.Array, keys: jax.Array, max_new: int, rules: Sampling,
+    constraint: Constraint | None = None,
+) -> Decoding:  # fmt: skip
     """Fan each prefilled row out to its K samples, side by side, and choose their first tokens: keys [B·K]."""
     samples = keys.shape[0] // logits.shape[0]
     room = ((0, 0), (0, 0), (0, 0), (0, max_new), (0, 0))
     k, v = (jnp.pad(jnp.repeat(t, samples, axis=1), room) for t in (cache.k, cache.v))
     cache = Cache(k, v, cache.filled, jnp.repeat(cache.start, samples))
-    first = choose(jnp.repeat(logits, samples, axis=0), keys, jnp.int32(0), rules)
+    states = jnp.full(keys.shape[0], 0 if constraint is None else constraint.start, jnp.int32)
+    logits = constrain(jnp.repeat(logits, samples, axis=0), states, jnp.int32(0), constraint)
+    first = choose(logits, keys, jnp.int32(0), rules)
     tokens = jnp.zeros((keys.shape[0], max_new), jnp.int32).at[:, 0].set(first)
-    return Decoding(cache, tokens, jnp.int32(1), is_stop(first, rules))
+    return Decoding(cache, tokens, jnp.int32(1), is_stop(first, rules), advance(states, first, constraint))
 
 
 def is_stop(token: jax.Array, rules: Sampling) -> jax.Array:
@@ -104,22 +138,28 @@ def is_stop(token: jax.Array, rules: Sampling) -> jax.Array:
     return jnp.isin(token, jnp.array(rules.stop_ids, jnp.int32)) if rules.stop_ids else jnp.zeros(token.shape, bool)
 
 
-def decode_step(model: Transformer, variables: dict, state: Decoding, keys: jax.Array, rules: Sampling) -> Decoding:
+def decode_step(
+    model: Transformer, variables: dict, state: Decoding, keys: jax.Array, rules: Sampling,
+    constraint: Constraint | None = None,
+) -> Decoding:  # fmt: skip
     """Feed every row's last token and choose the next one; rows that are done go on unheeded."""
     last = jax.lax.dynamic_slice_in_dim(state.tokens, state.count - 1, 1, axis=1)
     hidden, new_kv = model.apply(variables, last, state.cache)
     logits = model.apply({"params": variables["params"]}, hidden[:, -1], method="logits")
-    token = choose(logits, keys, state.count, rules)
+    token = choose(constrain(logits, state.states, state.count, constraint), keys, state.count, rules)
     tokens = jax.lax.dynamic_update_slice_in_dim(state.tokens, token[:, None], state.count, axis=1)
-    return Decoding(extend(state.cache, new_kv), tokens, state.count + 1, state.done | is_stop(token, rules))
+    done = state.done | is_stop(token, rules)
+    states = advance(state.states, token, constraint)
+    return Decoding(extend(state.cache, new_kv), tokens, state.count + 1, done, states)
 
 
-DECODING_AXES = Decoding(Cache(k=0, v=0, filled=None, start=0), tokens=0, count=None, done=0)
+DECODING_AXES = Decoding(Cache(k=0, v=0, filled=None, start=0), tokens=0, count=None, done=0, states=0)
 
 
 def decode(
-    model: Transformer, variables: dict, state: Decoding, keys, rules: Sampling, until: jax.Array, early: bool = True
-) -> Decoding:
+    model: Transformer, variables: dict, state: Decoding, keys, rules: Sampling, until: jax.Array, early: bool = True,
+    constraint: Constraint | None = None,
+) -> Decoding:  # fmt: skip
     """Decode until `until` tokens are written or, with `early`, every row is done. All but the base carry a C axis.
 
     `variables` is {'params': base} or {'params': base, 'lora': adapters [C, ...]}; state as `begin` makes it, vmapped.
@@ -127,7 +167,7 @@ def decode(
     adapters = {name: value for name, value in variables.items() if name != "params"}
 
     def step(adapters, state, keys):
-        return decode_step(model, {"params": variables["params"], **adapters}, state, keys, rules)
+        return decode_step(model, {"params": variables["params"], **adapters}, state, keys, rules, constraint)
 
     mapped = jax.vmap(step, in_axes=(0, DECODING_AXES, 0), out_axes=DECODING_AXES)
 

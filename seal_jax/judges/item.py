@@ -1,20 +1,6 @@
-"""What a judge is given, and the one request by which language models are asked for a verdict."""
+"""The one request by which language models are asked for a verdict on an answer."""
 
-from dataclasses import dataclass
-
-
-@dataclass(frozen=True)
-class Item:
-    """One answer to grade against the gold answer of its question."""
-
-    question: str
-    gold: str
-    answer: str
-
-    @property
-    def is_empty(self) -> bool:
-        """True if nothing was answered; such an item is wrong without asking anyone."""
-        return not self.answer.strip()
+from seal_jax.tasks.task import Item
 
 
 def grading_request(item: Item) -> str:

@@ -1,70 +1,105 @@
-"""E-step, first half: the policy reads passages and writes self-edits."""
+"""E-step, first half: the policy reads items and writes self-edits; invalid ones are sampled again."""
 
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from seal_jax.config import Sampling
 from seal_jax.outer.actor import Actor
-from seal_jax.tasks.corpus import Passage
-from seal_jax.tasks.prompts import edit_prompt
+from seal_jax.tasks.grammar import Grammar
+from seal_jax.tasks.task import Task
 
 
 @dataclass(frozen=True)
 class EditPlan:
-    """What to sample: K self-edits of each passage, in answer to `prompt` (a family or a template)."""
+    """What to sample: K self-edits of each item.
+
+    attempts: how often at most one is sampled, until it is valid; grammar: what decoding keeps to, None: anything.
+    """
 
     stage: str
-    prompt: str
     samples: int
     sampling: Sampling
     seed: tuple[int, int]  # run seed, round
+    attempts: int = 1
+    grammar: Grammar | None = None
 
 
-def edit_key(plan: EditPlan, passage: Passage, sample: int) -> tuple:
+def edit_key(plan: EditPlan, item: Any, sample: int) -> tuple:
     """What names a self-edit in the records."""
-    return plan.stage, passage.id, sample
+    return plan.stage, item.id, sample
 
 
-def passage_number(passage: Passage) -> int:
-    """A number of the passage alone, for seeds: it does not change with the passages around it."""
-    return zlib.crc32(passage.id.encode())
+def item_number(item: Any) -> int:
+    """A number of the item alone, for seeds: it does not change with the items around it."""
+    return zlib.crc32(item.id.encode())
 
 
-def sample_edits(policy: Actor, passages: Sequence[Passage], plan: EditPlan, done) -> Iterator[list[dict]]:
+def sample_edits(policy: Actor, items: Sequence, task: Task, plan: EditPlan, done) -> Iterator[list[dict]]:
     """Records of self-edits, chunk by chunk; a chunk of which `done(keys)` says that all are recorded is left out."""
-    prompts = [policy.tokenizer.encode_prompt(edit_prompt(p, plan.prompt, policy.chat)) for p in passages]
-    order = sorted(range(len(passages)), key=lambda i: (len(prompts[i]), i))
+    prompts = {item.id: policy.tokenizer.encode_prompt(task.edit_prompt(item, policy.chat)) for item in items}
+    ordered = sorted(items, key=lambda item: len(prompts[item.id]))
     per_chunk = max(1, policy.engine.settings.decode_rows // plan.samples)
+    for begin in range(0, len(ordered), per_chunk):
+        chunk = ordered[begin : begin + per_chunk]
+        if done([edit_key(plan, item, k) for item in chunk for k in range(plan.samples)]):
+            continue
+        seeds = [[(*plan.seed, item_number(item), k) for k in range(plan.samples)] for item in chunk]
+        out = _write(policy, plan, [prompts[item.id] for item in chunk], seeds)
+        records = [
+            _record(task, plan, item, k, *written)
+            for item, lane in zip(chunk, out, strict=True)
+            for k, written in enumerate(lane)
+        ]
+        for attempt in range(1, plan.attempts):
+            again = [record for record in records if record["problem"]]
+            if again:
+                found = zip(again, _write_again(policy, plan, again, prompts, attempt), strict=True)
+                by_id = {item.id: item for item in chunk}
+                for record, [written] in found:
+                    fresh = _record(task, plan, by_id[record["passage"]], record["sample"], *written)
+                    record.update(fresh, attempts=attempt + 1)
+        yield records
+
+
+def _write_again(policy: Actor, plan: EditPlan, records: Sequence[dict], prompts: dict, attempt: int) -> list[list]:
+    """One more sample in the place of each of the records."""
+    seeds = [
+        [(*plan.seed, zlib.crc32(record["passage"].encode()), record["sample"], attempt)] for record in records
+    ]
+    return _write(policy, plan, [prompts[record["passage"]] for record in records], seeds)
+
+
+def _write(policy: Actor, plan: EditPlan, prompts: Sequence[list[int]], seeds) -> list[list[tuple[str, int]]]:
+    """(text, number of its tokens) of each sample of each prompt."""
     sampling = plan.sampling
-    rules = policy.rules(sampling.temperature, sampling.top_p, sampling.top_k)
+    stop_strings = sampling.stop_strings
 
     def stopped(tokens):
         text = policy.tokenizer.decode(tokens)
-        return any(stop in text for stop in sampling.stop_strings)
+        return any(stop in text for stop in stop_strings)
 
-    for begin in range(0, len(order), per_chunk):
-        chunk = order[begin : begin + per_chunk]
-        if done([edit_key(plan, passages[i], k) for i in chunk for k in range(plan.samples)]):
-            continue
-        seeds = [[(*plan.seed, passage_number(passages[i]), k) for k in range(plan.samples)] for i in chunk]
-        out = policy.engine.generate(
-            policy.base, None, None, [[prompts[i] for i in chunk]], [seeds], rules, sampling.max_new_tokens,
-            stopped if sampling.stop_strings else None,
-        )[0]
-        yield [
-            {
-                "stage": plan.stage,
-                "passage": passages[i].id,
-                "sample": k,
-                "title": passages[i].title,
-                "tokens": len(tokens),
-                "finished": len(tokens) < sampling.max_new_tokens,
-                "text": _cut(policy.tokenizer.decode(tokens), sampling.stop_strings),
-            }
-            for i, lane in zip(chunk, out, strict=True)
-            for k, tokens in enumerate(lane)
-        ]
+    rules = policy.rules(sampling.temperature, sampling.top_p, sampling.top_k)
+    out = policy.engine.generate(
+        policy.base, None, None, [list(prompts)], [seeds], rules, sampling.max_new_tokens,
+        stopped if stop_strings else None, plan.grammar,
+    )[0]  # fmt: skip
+    return [[(_cut(policy.tokenizer.decode(tokens), stop_strings), len(tokens)) for tokens in lane] for lane in out]
+
+
+def _record(task: Task, plan: EditPlan, item: Any, sample: int, text: str, tokens: int) -> dict:
+    return {
+        "stage": plan.stage,
+        "passage": item.id,
+        "sample": sample,
+        "title": item.title,
+        "tokens": tokens,
+        "finished": tokens < plan.sampling.max_new_tokens,
+        "text": text,
+        "problem": task.problem(text),
+        "attempts": 1,
+    }
 
 
 def _cut(text: str, stop_strings: Sequence[str]) -> str:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from seal_jax.config import Config
 from seal_jax.outer import select
@@ -21,9 +22,9 @@ from seal_jax.outer.trials import Trial, TrialPlan, run_trials, trial_key
 from seal_jax.runs import checkpoint
 from seal_jax.runs.ledger import Ledger
 from seal_jax.runs.progress import Progress
-from seal_jax.tasks.corpus import Passage
-from seal_jax.tasks.knowledge import Rules
-from seal_jax.tasks.prompts import edit_prompt
+from seal_jax.runs.table import NO_RL, PREFIX
+from seal_jax.tasks.grammar import Grammar
+from seal_jax.tasks.task import Task
 
 EVALUATION_ROUND = 1_000_000  # seeds of the evaluation, apart from those of any round and the same for every row
 
@@ -40,18 +41,29 @@ class Records:
 
 
 @dataclass(frozen=True)
+class Row:
+    """A row of the table that needs no policy: `edit(item, sample)` is what the student learns from, None: nothing."""
+
+    name: str
+    edit: Callable[[Any, int], str | None]
+    samples: int = 1
+    trained: bool = True  # False: no adapter is trained, so that retrains would be equal
+
+
+@dataclass(frozen=True)
 class Setup:
-    """What the loop is given: config, roles, data, judge, and where to write. `student` None: the policy itself."""
+    """What the loop is given: config, roles, items, task, and where to write. `student` None: the policy itself."""
 
     config: Config
     policy: Actor
     student: Actor | None
-    train: Sequence[Passage]
-    evaluation: Sequence[Passage]
-    judge: Callable
-    prompt: str
-    rules: Rules
+    train: Sequence
+    evaluation: Sequence
+    task: Task
+    fixed: Sequence[Row]  # the first is the untrained student
     records: Records
+    attempts: int = 1  # at a valid self-edit
+    grammar: Grammar | None = None  # that self-edits keep to
 
     def student_of(self, policy: Actor) -> Actor:
         return self.student or policy
@@ -62,18 +74,18 @@ def run(setup: Setup, after_row: Callable[[str], None]) -> Actor:
 
     Calls `after_row` with the name of each row when all of it is in the records; returns the policy of the arm SEAL.
     """
-    evaluate(setup, "base", setup.policy, completion=None)
-    after_row("base")
-    evaluate(setup, "passage only", setup.policy, completion="")
-    after_row("passage only")
-    evaluate(setup, "self-edits, no RL", setup.policy)
-    after_row("self-edits, no RL")
+    for row in setup.fixed:
+        texts = {item.id: [row.edit(item, k) for k in range(row.samples)] for item in setup.evaluation}
+        evaluate(setup, row.name, setup.policy, texts, setup.config.evaluation.retrains if row.trained else 1)
+        after_row(row.name)
+    evaluate_own(setup, NO_RL, setup.policy)
+    after_row(NO_RL)
     final = setup.policy
     for arm in ["SEAL"] + ["random"] * setup.config.outer.random_control:
         policy = setup.policy
         for number in range(setup.config.outer.rounds):
             policy = em_round(setup, arm, policy, number)
-            evaluate(setup, f"{arm}, round {number + 1}", policy)
+            evaluate_own(setup, f"{arm}, round {number + 1}", policy)
             after_row(f"{arm}, round {number + 1}")
         final = policy if arm == "SEAL" else final
     return final
@@ -89,10 +101,10 @@ def em_round(setup: Setup, arm: str, policy: Actor, number: int) -> Actor:
     texts = sample(setup, source, policy, setup.train, setup.config.outer.samples, number)
     chosen = choose(setup, arm, source, policy, texts, number)
     lessons = [
-        (edit_prompt(passage, setup.prompt, policy.chat), texts[passage.id][k])
-        for passage in setup.train
-        for k in chosen[passage.id]
-        if texts[passage.id][k].strip()
+        (setup.task.edit_prompt(item, policy.chat), texts[item.id][k])
+        for item in setup.train
+        for k in chosen[item.id]
+        if texts[item.id][k].strip()
     ]
     if not lessons:
         return policy
@@ -104,87 +116,97 @@ def em_round(setup: Setup, arm: str, policy: Actor, number: int) -> Actor:
 
 
 def choose(setup: Setup, arm: str, source: str, policy: Actor, texts, number: int) -> dict[str, list[int]]:
-    """Which self-edits of each passage teach the policy, by the arm's rule -> {passage id: samples}; recorded."""
+    """Which self-edits of each item teach the policy, by the arm's rule -> {item id: samples}; recorded."""
     outer = setup.config.outer
     rule = "random" if arm == "random" else outer.selection
     earned = None if rule == "random" else score(setup, source, policy, texts, number)
     records = []
-    for passage in setup.train:
+    for item in setup.train:
         if earned is None:
-            chosen = [select.random_choice(outer.samples, f"{setup.config.seed}/{number}/{passage.id}")]
-        elif rule == "best":
-            chosen = select.best_of(earned[passage.id].rewards)
+            chosen = [select.random_choice(outer.samples, f"{setup.config.seed}/{number}/{item.id}")]
         else:
-            chosen = select.above_base(earned[passage.id].rewards, earned[passage.id].base)
-        shown = {} if earned is None else dataclasses.asdict(earned[passage.id])
-        records.append({"arm": arm, "round": number + 1, "passage": passage.id, **shown, "chosen": chosen})
+            chosen = _selected(rule, earned[item.id], [setup.task.problem(text) for text in texts[item.id]])
+        shown = {} if earned is None else dataclasses.asdict(earned[item.id])
+        records.append({"arm": arm, "round": number + 1, "passage": item.id, **shown, "chosen": chosen})
     setup.records.selections.append(records)
     return {record["passage"]: record["chosen"] for record in records}
 
 
+def _selected(rule: str, earned: Scores, problems: Sequence[str | None]) -> list[int]:
+    """The samples that a rule selects; what cannot be used as a self-edit is never among them."""
+    rewards = [None if problem else value for value, problem in zip(earned.rewards, problems, strict=True)]
+    if rule == "correct":
+        return select.correct(earned.accuracies)
+    return select.best_of(rewards) if rule == "best" else select.above_base(rewards, earned.base)
+
+
 def score(setup: Setup, source: str, policy: Actor, texts, number: int) -> dict[str, Scores]:
-    """Rewards of every passage's self-edits, each the mean over its retrains -> {passage id: scores}."""
+    """Rewards of every item's self-edits, each the mean over its retrains -> {item id: scores}."""
     weights = setup.config.reward
-    ask = weights.answer_tokens if weights.accuracy_weight else 0
-    untrained = [Trial(passage, None, 0, 0) for passage in setup.train]
-    trials = [
-        Trial(passage, text, k, retrain)
-        for passage in setup.train
-        for k, text in enumerate(texts[passage.id])
-        for retrain in range(weights.retrains)
-    ]
-    base_plan, plan = (_trial_plan(setup, stage, ask, number) for stage in (f"{source}: base", f"{source}: reward"))
-    base = measure(setup, setup.student_of(policy), untrained, base_plan)
+    asks = weights.accuracy_weight > 0 or setup.config.outer.selection == "correct"
+    plans = (
+        _trial_plan(setup, stage, weights.answer_tokens if asks else 0, number)
+        for stage in (f"{source}: base", f"{source}: reward")
+    )
+    base_plan, plan = plans
+    student = setup.student_of(policy)
+    base = measure(setup, student, [Trial(item, None, 0, 0) for item in setup.train], base_plan)
 
     def worth(trial: dict) -> float | None:
         return reward(trial, base[base_plan.stage, trial["passage"], 0, 0], weights)
 
-    found = measure(setup, setup.student_of(policy), trials, plan, worth)
+    found = measure(setup, student, _trials(setup.train, texts, weights.retrains), plan, worth)
     return {
-        passage.id: scores(
-            base[base_plan.stage, passage.id, 0, 0],
+        item.id: scores(
+            base[base_plan.stage, item.id, 0, 0],
             [
-                [found[plan.stage, passage.id, k, retrain] for retrain in range(weights.retrains)]
-                for k in range(len(texts[passage.id]))
+                [found[plan.stage, item.id, k, retrain] for retrain in range(weights.retrains)]
+                for k in range(len(texts[item.id]))
             ],
             weights,
         )
-        for passage in setup.train
+        for item in setup.train
     }
 
 
-def evaluate(setup: Setup, row: str, policy: Actor, completion: str | None = "self-edit") -> None:
-    """Measure one row of the table: on the policy's own self-edits, or on a fixed completion (None: train nothing)."""
-    evaluation, passages = setup.config.evaluation, setup.evaluation
-    if completion == "self-edit":
-        texts = sample(setup, f"evaluation: {row}", policy, passages, evaluation.samples, EVALUATION_ROUND)
-    else:
-        texts = {passage.id: [completion] for passage in passages}
-    retrains = evaluation.retrains if completion is not None else 1
-    trials = [
-        Trial(passage, text, k, retrain)
-        for passage in passages
-        for k, text in enumerate(texts[passage.id])
+def evaluate_own(setup: Setup, row: str, policy: Actor) -> None:
+    """Measure one row of the table on the policy's own self-edits."""
+    evaluation = setup.config.evaluation
+    stage = f"{PREFIX}{row}"
+    texts = sample(setup, stage, policy, setup.evaluation, evaluation.samples, EVALUATION_ROUND)
+    evaluate(setup, row, policy, texts, evaluation.retrains)
+
+
+def evaluate(setup: Setup, row: str, policy: Actor, texts, retrains: int) -> None:
+    """Measure one row of the table on self-edits, {item id: [text, or None to train nothing]}."""
+    plan = _trial_plan(setup, f"{PREFIX}{row}", setup.config.reward.answer_tokens, EVALUATION_ROUND)
+    measure(setup, setup.student_of(policy), _trials(setup.evaluation, texts, retrains), plan)
+
+
+def sample(setup: Setup, stage: str, policy: Actor, items, samples: int, number: int) -> dict[str, list[str]]:
+    """Self-edits of a stage, from the records where they are there -> {item id: [text of each sample]}."""
+    sampling, seed = setup.config.sampling, (setup.config.seed, number)
+    plan = EditPlan(stage, samples, sampling, seed, setup.attempts, setup.grammar)
+    keys = [edit_key(plan, item, k) for item in items for k in range(samples)]
+    ledger = setup.records.edits
+    _compute(setup, f"{stage}: self-edits", keys, ledger, sample_edits(policy, items, setup.task, plan, ledger.has_all))
+    return {item.id: [ledger[edit_key(plan, item, k)]["text"] for k in range(samples)] for item in items}
+
+
+def _trials(items: Sequence, texts, retrains: int) -> list[Trial]:
+    return [
+        Trial(item, text, k, retrain)
+        for item in items
+        for k, text in enumerate(texts[item.id])
         for retrain in range(retrains)
     ]
-    plan = _trial_plan(setup, f"evaluation: {row}", setup.config.reward.answer_tokens, EVALUATION_ROUND)
-    measure(setup, setup.student_of(policy), trials, plan)
-
-
-def sample(setup: Setup, stage: str, policy: Actor, passages, samples: int, number: int) -> dict[str, list[str]]:
-    """Self-edits of a stage, from the records where they are there -> {passage id: [text of each sample]}."""
-    plan = EditPlan(stage, setup.prompt, samples, setup.config.sampling, (setup.config.seed, number))
-    keys = [edit_key(plan, passage, k) for passage in passages for k in range(samples)]
-    ledger = setup.records.edits
-    _compute(setup, f"{stage}: self-edits", keys, ledger, sample_edits(policy, passages, plan, ledger.has_all))
-    return {passage.id: [ledger[edit_key(plan, passage, k)]["text"] for k in range(samples)] for passage in passages}
 
 
 def measure(setup: Setup, student: Actor, trials: Sequence[Trial], plan: TrialPlan, worth=None) -> dict[tuple, dict]:
     """Records of a stage's trials by key, from the ledger where they are there; `worth` gives the reward to show."""
     keys = [trial_key(plan, trial) for trial in trials]
     ledger = setup.records.trials
-    groups = run_trials(student, trials, plan, ledger.has_all)
+    groups = run_trials(student, trials, setup.task, plan, ledger.has_all)
     _compute(setup, f"{plan.stage}: inner loops", keys, ledger, groups, worth)
     return {key: ledger[key] for key in keys}
 
@@ -231,4 +253,4 @@ def _use(setup: Setup) -> dict[str, float]:
 
 def _trial_plan(setup: Setup, stage: str, answer_tokens: int, number: int) -> TrialPlan:
     config = setup.config
-    return TrialPlan(stage, setup.rules, config.inner, answer_tokens, setup.judge, (config.seed, number))
+    return TrialPlan(stage, config.inner, answer_tokens, (config.seed, number))

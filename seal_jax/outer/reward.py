@@ -53,19 +53,21 @@ def mean_reward(rewards: Sequence[float | None]) -> float | None:
 
 @dataclass(frozen=True)
 class Scores:
-    """What the self-edits of one passage earned and what the untrained student would have; None where it is not known.
+    """What the self-edits of one item earned and what the untrained student would have; None where it is not known.
 
-    `heldout_`: the same on the questions that are kept out of the reward, for the report alone.
+    `heldout_`: the same on the questions that are kept out of the reward, for the report alone. `accuracies`: of each
+    self-edit on the questions in the reward, whatever their part in it.
     """
 
     rewards: list[float | None]
     base: float | None
     heldout_rewards: list[float | None]
     heldout_base: float | None
+    accuracies: list[float | None]
 
 
 def scores(base: dict, samples: Sequence[Sequence[dict]], weights: Reward) -> Scores:
-    """From the trials of one passage: that of the untrained student, and those of its self-edits, [sample][retrain]."""
+    """From the trials of one item: that of the untrained student, and those of its self-edits, [sample][retrain]."""
 
     def mean(trials: Sequence[dict], heldout: bool) -> float | None:
         return mean_reward([reward(trial, base, weights, heldout) for trial in trials])
@@ -75,4 +77,5 @@ def scores(base: dict, samples: Sequence[Sequence[dict]], weights: Reward) -> Sc
         mean([base], False),
         [mean(trials, True) for trials in samples],
         mean([base], True),
+        [mean_reward([accuracy(trial, False) for trial in trials]) for trials in samples],
     )

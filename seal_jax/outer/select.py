@@ -1,4 +1,4 @@
-"""Which self-edits teach the policy, from their rewards. Pure functions; indices are of the samples of one passage."""
+"""Which self-edits teach the policy, from their rewards. Pure functions; indices are of the samples of one item."""
 
 import random
 from collections.abc import Sequence
@@ -18,6 +18,11 @@ def above_base(rewards: Sequence[float | None], base: float | None) -> list[int]
     if base is None:
         return []
     return [index for index, reward in enumerate(rewards) if reward is not None and reward > base]
+
+
+def correct(accuracies: Sequence[float | None]) -> list[int]:
+    """All samples after which every answer was right, in every retrain (the paper's rule for few-shot learning)."""
+    return [index for index, accuracy in enumerate(accuracies) if accuracy == 1]
 
 
 def random_choice(count: int, seed: str) -> int:

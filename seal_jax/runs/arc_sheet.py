@@ -1,5 +1,6 @@
 """A picture of one ARC task: demonstrations, test inputs, their truth and the attempts, in the colours of ARC."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,6 +45,11 @@ def draw(title: str, demonstrations: Sequence[tuple[np.ndarray, np.ndarray]], te
             _attempt(axes[j, column + 1], list(test.attempts)[j : j + 1], j + 1, test.truth)
     figure.suptitle(title, fontsize=10, color=INK)
     return figure
+
+
+def file_name(task: str, row: str) -> str:
+    """Of the sheet of a task with the attempts of a row: its id, two hyphens, and the row in words of letters."""
+    return f"{task}--{re.sub(r'[^a-z0-9]+', '-', row.lower()).strip('-')}.png"
 
 
 def save(path: Path, figure: Figure) -> None:

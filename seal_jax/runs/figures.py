@@ -17,16 +17,14 @@ COLORS = {"SEAL": "#0b6fa4", "random": "#b3541e"}
 
 
 def rows(lines: Sequence[Line], measure: str, label: str) -> str:
-    """Each row's mean with its 95% interval; the base as a vertical line."""
+    """Each row's mean with its 95% interval; the first, where nothing is trained, as a vertical line."""
     scale, _ = SCALES[measure]
     figure, axes = _figure(0.9 + 0.34 * len(lines))
     for place, line in enumerate(lines):
         value = line.measures[measure]
         half = 0 if np.isnan(value.half) else value.half * scale
         axes.errorbar(value.mean * scale, place, xerr=half, fmt="o", color=_color(line.name), capsize=3, lw=1.6, ms=5)
-    base = [line.measures[measure].mean * scale for line in lines if line.name == "base"]
-    if base:
-        axes.axvline(base[0], color=PALE, lw=1, zorder=0)
+    axes.axvline(lines[0].measures[measure].mean * scale, color=PALE, lw=1, zorder=0)
     axes.set_yticks(range(len(lines)), [line.name for line in lines])
     axes.set_ylim(len(lines) - 0.5, -0.5)
     axes.set_xlabel(label)

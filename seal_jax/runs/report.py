@@ -10,9 +10,11 @@ import jinja2
 from etils import epath
 
 from seal_jax.runs import figures, table, terminal
+from seal_jax.runs.arc_sheet import file_name as sheet_name
 from seal_jax.runs.progress import duration
 from seal_jax.runs.records import read
 
+FIXED_ROWS = {"passages": 3, "tasks": 4}  # of the table, whatever the number of rounds
 SHOWN = 8  # passages of each kind whose texts are on the page; all of them are in the records
 STUDENTS = {"": "the policy of the round", "initial": "the policy before round 1"}
 MARKS = {True: ("✓", "right"), False: ("✗", "wrong"), None: ("?", "not graded")}
@@ -35,22 +37,25 @@ def render(folder: epath.Path) -> str:
     )
     config, starts = _json(folder / "config.json", {}), _json(folder / "environment.json", [])
     lines, rounds = table.lines(trials), table.rounds(selections)
+    noun = table.NOUNS[config.get("experiment", "single_passage")]
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     environment.lstrip_blocks = True
     template = resources.files("seal_jax.runs").joinpath("report.html.j2").read_text(encoding="utf-8")
     return environment.from_string(template).render(
         name=folder.name,
+        noun=noun,
+        solved=[list(terminal.SOLVED_HEADER), terminal.solved(lines)] if noun == "tasks" and lines else None,
         config=config,
         facts=_facts(config, passages, table.judge_of(trials)),
         headlines=headlines(lines),
-        complete=_complete(config, lines),
+        complete=_complete(config, lines, noun),
         tables=[_row_table(lines, measure) for measure in MEASURES] if lines else [],
         ungraded=[line for line in lines if line.ungraded],
         rounds=_round_table(rounds),
         reward_ungraded=table.ungraded(trial for trial in trials if not trial["stage"].startswith(table.PREFIX)),
-        pictures=list(_pictures(lines, rounds, selections, trials, phases)),
+        pictures=list(_pictures(lines, rounds, selections, trials, phases, noun)),
         taught=_taught([p for p in passages if p["role"] == "train"][:SHOWN], edits, selections),
-        asked=_asked([p for p in passages if p["role"] == "evaluation"][:SHOWN], edits, trials),
+        asked=_asked([p for p in passages if p["role"] == "evaluation"][:SHOWN], edits, trials, folder),
         counts={role: sum(p["role"] == role for p in passages) for role in ("train", "evaluation")},
         phases=_phase_table(phases),
         usage=table.usage(phases),
@@ -87,23 +92,27 @@ def _facts(config: Mapping, passages: Sequence[Mapping], judge: str) -> list[tup
     model, data, reward, outer = config["model"], config["data"], config["reward"], config["outer"]
     weights = {"accuracy": reward["accuracy_weight"], "gain in log-likelihood": reward["likelihood_weight"]}
     counts = {role: sum(passage["role"] == role for passage in passages) for role in ("train", "evaluation")}
+    noun = table.NOUNS[config.get("experiment", "single_passage")]
     return [
         ("policy", model["policy"]),
         ("student", STUDENTS.get(model["student"], model["student"])),
-        ("learns from", f"{counts['train']} passages of {data['train']}"),
-        ("evaluated on", f"{counts['evaluation']} passages of {data['evaluation']}"),
+        ("learns from", f"{counts['train']} {noun} of {data['train']}"),
+        ("evaluated on", f"{counts['evaluation']} {noun} of {data['evaluation']}"),
         ("reward", " + ".join(f"{weight:g} × {name}" for name, weight in weights.items() if weight)),
-        ("self-edits", f"{outer['samples']} per passage, selection: {outer['selection']}, rounds: {outer['rounds']}"),
+        (
+            "self-edits",
+            f"{outer['samples']} per {noun[:-1]}, selection: {outer['selection']}, rounds: {outer['rounds']}",
+        ),
         ("judge of answers", judge),
     ]
 
 
-def _complete(config: Mapping, lines: Sequence[table.Line]) -> bool:
-    """Whether every row that the config asks for is there, with every passage."""
+def _complete(config: Mapping, lines: Sequence[table.Line], noun: str) -> bool:
+    """Whether every row that the config asks for is there, with every passage or task."""
     if not config:
         return True
     arms = ["SEAL"] + ["random"] * config["outer"]["random_control"]
-    rows = 3 + len(arms) * config["outer"]["rounds"]
+    rows = FIXED_ROWS[noun] + len(arms) * config["outer"]["rounds"]
     return len(lines) == rows and all(line.passages == config["data"]["evaluation_passages"] for line in lines)
 
 
@@ -138,13 +147,13 @@ def _round_table(rounds: Sequence[table.Round]) -> dict[str, Any] | None:
     }
 
 
-def _pictures(lines, rounds, selections, trials, phases) -> Iterable[tuple[str, str]]:
+def _pictures(lines, rounds, selections, trials, phases, noun) -> Iterable[tuple[str, str]]:
     """(caption, data URI) of each picture for which there is something to draw."""
     for measure, label in MEASURES.items():
         if any(line.measures[measure].count for line in lines):
-            yield f"{label.capitalize()}: mean over passages with 95% interval", figures.rows(lines, measure, label)
+            yield f"{label.capitalize()}: mean over {noun} with 95% interval", figures.rows(lines, measure, label)
     if rounds:
-        yield "Reward by round, with 95% intervals over passages", figures.rewards_by_round(rounds)
+        yield f"Reward by round, with 95% intervals over {noun}", figures.rewards_by_round(rounds)
     if any(record.get("rewards") for record in selections):
         yield "Reward of every self-edit", figures.reward_distribution(selections)
     inner: dict[str, list[float]] = {}
@@ -179,7 +188,7 @@ def _taught(passages: Sequence[Mapping], edits: Sequence[Mapping], selections: S
     return found
 
 
-def _asked(passages: Sequence[Mapping], edits: Sequence[Mapping], trials: Sequence[Mapping]) -> list[dict]:
+def _asked(passages: Sequence[Mapping], edits: Sequence[Mapping], trials: Sequence[Mapping], folder) -> list[dict]:
     """Evaluation passages with each row's answers beside the gold ones: those to its first self-edit, first retrain."""
     rows = table.rows(trials)
     texts = {(edit["stage"], edit["passage"]): edit["text"] for edit in edits if edit["sample"] == 0}
@@ -198,7 +207,9 @@ def _asked(passages: Sequence[Mapping], edits: Sequence[Mapping], trials: Sequen
         ]
         written = {row: texts.get((table.PREFIX + row, passage["passage"])) for row in measured}
         own = {row: text for row, text in written.items() if text is not None}
-        found.append({**passage, "rows": measured, "questions": questions, "edits": own})
+        sheets = {row: f"sheets/{sheet_name(passage['passage'], row)}" for row in measured}
+        sheets = {row: file for row, file in sheets.items() if (folder / file).exists()}
+        found.append({**passage, "rows": measured, "questions": questions, "edits": own, "sheets": sheets})
     return found
 
 

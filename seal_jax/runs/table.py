@@ -10,6 +10,7 @@ Record = Mapping
 PREFIX = "evaluation: "
 MEASURES = ("accuracy", "log_likelihood")
 NO_RL = "self-edits, no RL"
+NOUNS = {"single_passage": "passages", "fewshot": "tasks"}  # what the items of an experiment are
 USED = ("programs", "compile_seconds", "real_tokens", "token_slots", "generated")  # what a phase's record counts
 
 
@@ -29,11 +30,14 @@ class Line:
     name: str
     passages: int
     measures: Mapping[str, Estimate]
-    over_base: Mapping[str, Estimate]
+    over_base: Mapping[str, Estimate]  # the first row, where nothing is trained
     over_no_rl: Mapping[str, Estimate]
     over_random: Mapping[str, Estimate]  # from the control's row of the same round
     answers: int
     ungraded: int  # answers that the judge could not grade: in no mean, and never counted as wrong
+    trials: int = 0
+    solved: int = 0  # trials in which every answer is right
+    failed: int = 0  # trials whose self-edit could not be carried out
 
 
 @dataclass(frozen=True)
@@ -82,6 +86,7 @@ def rows(trials: Iterable[Record]) -> dict[str, list[Record]]:
 def lines(trials: Iterable[Record]) -> list[Line]:
     """The rows of the evaluation."""
     found = rows(trials)
+    base = next(iter(found), "")
     values = {name: {measure: per_passage(of_row, measure) for measure in MEASURES} for name, of_row in found.items()}
 
     def over(name: str, other: str) -> dict[str, Estimate]:
@@ -94,11 +99,14 @@ def lines(trials: Iterable[Record]) -> list[Line]:
             name,
             len(values[name]["log_likelihood"]),
             {measure: estimate(values[name][measure].values()) for measure in MEASURES},
-            over(name, "base"),
-            {} if name == "base" else over(name, NO_RL),
+            over(name, base),
+            {} if name == base else over(name, NO_RL),
             over(name, name.replace("SEAL", "random")),
             sum(len(trial["correct"] or []) for trial in of_row),
             ungraded(of_row),
+            len(of_row),
+            sum(bool(trial["correct"]) and all(trial["correct"]) for trial in of_row),
+            sum(bool(trial.get("failure")) for trial in of_row),
         )
         for name, of_row in found.items()
     ]

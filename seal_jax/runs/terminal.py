@@ -12,16 +12,17 @@ WIDTH = 80
 ABSENT = "–"
 TITLES = {"accuracy": "Accuracy, %", "log_likelihood": "Log-likelihood of the gold answers, nats per token"}
 SCALES = {"accuracy": (100, 1), "log_likelihood": (1, 2)}  # factor and decimals
+SOLVED_HEADER = ("row", "trials that solve their task", "self-edits that failed")
 COMPARED = (("over_base", "over base"), ("over_no_rl", "over no RL"), ("over_random", "over random"))
 
 
-def show_rows(found: Sequence[Line], judge: str) -> str:
+def show_rows(found: Sequence[Line], judge: str, noun: str = "passages") -> str:
     """Both tables of the evaluation, and what could not be graded."""
     total = max((line.passages for line in found), default=0)
     compared = [(field, title) for field, title in COMPARED if any(getattr(line, field) for line in found)]
     parts = [
-        f"Evaluation on {total} passages: mean ± half of the 95% interval over passages;\n"
-        f"differences are paired by passage. Judge: {judge}."
+        f"Evaluation on {total} {noun}: mean ± half of the 95% interval over {noun};\n"
+        f"differences are paired by {noun[:-1]}. Judge: {judge}."
     ]
     for measure, title in TITLES.items():
         cells = [
@@ -30,6 +31,8 @@ def show_rows(found: Sequence[Line], judge: str) -> str:
             for line in found
         ]
         parts.append(f"{title}\n" + columns(["row", "mean", *(title for _, title in compared)], cells))
+    if noun == "tasks":
+        parts.append(columns(SOLVED_HEADER, solved(found)))
     ungraded = [f"{line.ungraded} of {line.answers} in {line.name}" for line in found if line.ungraded]
     if ungraded:
         listed = "Answers without a verdict, left out of every mean: " + "; ".join(ungraded) + "."
@@ -37,14 +40,19 @@ def show_rows(found: Sequence[Line], judge: str) -> str:
     return "\n\n".join(parts)
 
 
-def show_rounds(found: Sequence[Round], missing: int) -> str:
+def solved(found: Sequence[Line]) -> list[list[str]]:
+    """Cells of the table of SOLVED_HEADER."""
+    return [[line.name, f"{line.solved} of {line.trials}", str(line.failed)] for line in found]
+
+
+def show_rounds(found: Sequence[Round], missing: int, noun: str = "passages") -> str:
     """Rewards by round; `missing` answers could not be graded."""
     cells = [
         [round_name(entry), *(cell(value, "reward") for value in (entry.untrained, entry.all, entry.chosen))]
         + [ABSENT if entry.heldout else str(entry.selected)]
         for entry in found
     ]
-    text = "Reward, mean ± half of the 95% interval over passages\n"
+    text = f"Reward, mean ± half of the 95% interval over {noun}\n"
     text += columns(["round", "untrained", "all", "chosen", "selected"], cells)
     return text + (f"\n\nAnswers without a verdict, left out of every reward: {missing}." if missing else "")
 

@@ -6,11 +6,13 @@ never an error.
 """
 
 import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from seal_jax.errors import UserError
+from seal_jax.tasks import prompts
 from seal_jax.tasks.corpus import Passage, Question
-from seal_jax.tasks.task import Example, Prompt
+from seal_jax.tasks.task import Example, Graded, Item, Lesson, Prompt
 
 QUESTION = r"\bQuestion\s+\d+:"
 ANSWER = "Answer:"
@@ -39,6 +41,53 @@ class Rules:
             raise UserError(f"form is {self.form!r}; it must be 'plain' or 'chat'.")
         if self.max_sequences < 0:
             raise UserError(f"max_sequences is {self.max_sequences}; it must be 0 or more.")
+
+
+@dataclass(frozen=True)
+class Knowledge:
+    """Knowledge incorporation as the outer loop sees it (tasks/task.py); its items are passages.
+
+    prompt: a family of tasks/prompts.py or a template; judge: from a list of Item to verdicts, with a `name`.
+    """
+
+    prompt: str
+    rules: Rules
+    learning_rate: float
+    epochs: int
+    judge: Callable
+    answer_stops: tuple[str, ...] = ()
+
+    @property
+    def grader(self) -> str:
+        return self.judge.name
+
+    def edit_prompt(self, passage: Passage, chat: bool) -> Prompt:
+        return prompts.edit_prompt(passage, self.prompt, chat)
+
+    def problem(self, edit: str) -> str | None:
+        return None  # any text teaches something, if only the passage
+
+    def lesson(self, passage: Passage, edit: str, seed: tuple[int, ...], length: Callable[[Example], int]) -> Lesson:
+        return Lesson(tuple(training_examples(passage, edit, self.rules)), self.learning_rate, self.epochs)
+
+    def gold(self, passage: Passage, chat: bool) -> list[Example]:
+        return [answer_example(passage, question, chat) for question in passage.questions]
+
+    def heldout(self, passage: Passage) -> list[bool]:
+        return [question.heldout for question in passage.questions]
+
+    def questions(self, passage: Passage, chat: bool) -> list[Prompt]:
+        return [question_prompt(passage, question, chat) for question in passage.questions]
+
+    def grade(self, answered: Sequence[tuple[Passage, Sequence[str]]]) -> list[Graded]:
+        """One call of the judge for all answers, so that one that works in batches can."""
+        items = [
+            Item(question.question, question.answer, answer)
+            for passage, answers in answered
+            for question, answer in zip(passage.questions, answers, strict=True)
+        ]
+        verdicts = iter(self.judge(items) if items else [])
+        return [Graded(list(answers), [next(verdicts) for _ in answers]) for _, answers in answered]
 
 
 def training_texts(passage: Passage, completion: str, rules: Rules) -> list[str]:

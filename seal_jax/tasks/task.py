@@ -1,6 +1,8 @@
-"""What a task hands to the engine: prompts to continue and examples to train on. Host code, no jax."""
+"""What a domain is to the outer loop, and what it hands to the engine and to judges. Host code, no jax."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 
 @dataclass(frozen=True)
@@ -27,3 +29,71 @@ class Example:
     text: str
     closing: bool
     whole: bool = False
+
+
+@dataclass(frozen=True)
+class Item:
+    """One answer to grade against the gold answer of its question."""
+
+    question: str
+    gold: str
+    answer: str
+
+    @property
+    def is_empty(self) -> bool:
+        """True if nothing was answered; such an item is wrong without asking anyone."""
+        return not self.answer.strip()
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What a student learns from one self-edit, and how.
+
+    failure: why nothing is trained and every answer counts as wrong, in one sentence; None where all is well.
+    """
+
+    examples: tuple[Example, ...] = ()
+    learning_rate: float = 1.0
+    epochs: int = 1
+    failure: str | None = None
+
+
+@dataclass(frozen=True)
+class Graded:
+    """What was answered, as it is shown and recorded, with its verdicts (None: not graded); equally many."""
+
+    answers: list[str]
+    verdicts: list[bool | None]
+
+
+class Task(Protocol):
+    """A domain as the outer loop sees it. Its items are passages or puzzles, each with an `id` and a `title`."""
+
+    @property
+    def grader(self) -> str:
+        """Who gives the verdicts, for the records."""
+
+    @property
+    def answer_stops(self) -> tuple[str, ...]:
+        """Texts that end an answer."""
+
+    def edit_prompt(self, item: Any, chat: bool) -> Prompt:
+        """What the policy is asked for a self-edit of an item."""
+
+    def problem(self, edit: str) -> str | None:
+        """Why a self-edit cannot be used, in one sentence; None if it can."""
+
+    def lesson(self, item: Any, edit: str, seed: tuple[int, ...], length: Callable[[Example], int]) -> Lesson:
+        """What a self-edit teaches; the same for the same seed. `length` counts an example's tokens. Never raises."""
+
+    def gold(self, item: Any, chat: bool) -> list[Example]:
+        """The right answer to each question that counts, for its log-likelihood."""
+
+    def heldout(self, item: Any) -> list[bool]:
+        """Which of those questions are kept out of the reward."""
+
+    def questions(self, item: Any, chat: bool) -> list[Prompt]:
+        """All that the student is asked."""
+
+    def grade(self, answered: Sequence[tuple[Any, Sequence[str]]]) -> list[Graded]:
+        """Verdicts on the answers to `questions` of each (item, answers), one for each of the item's `gold`."""

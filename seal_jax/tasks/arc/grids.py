@@ -39,6 +39,10 @@ class ArcTask:
     train: tuple[Pair, ...]
     test: tuple[Pair, ...]
 
+    @property
+    def title(self) -> str:
+        return self.id
+
 
 def make_grid(rows: Any) -> Grid:
     """A read-only int8 grid from rows of colours (lists or an array)."""
