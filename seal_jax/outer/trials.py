@@ -44,8 +44,8 @@ def trial_key(plan: TrialPlan, trial: Trial) -> tuple:
 def run_trials(student: Actor, trials: Sequence[Trial], task: Task, plan: TrialPlan, done) -> Iterator[list[dict]]:
     """Records of trials, chunk by chunk; chunks of which `done(keys)` says that all are recorded are passed over."""
     how = recipe(plan.training)
-    lessons = [_lesson(student, trial, task, plan) for trial in trials]
-    candidates = [_candidate(student, *pair, plan) for pair in zip(trials, lessons, strict=True)]
+    lessons = [lesson_of(student, trial, task, plan) for trial in trials]
+    candidates = [candidate_of(student, *pair, plan) for pair in zip(trials, lessons, strict=True)]
     chunks = plan_chunks(candidates, how.batch, student.engine.settings.candidates)
     questions = {trial.item.id: task.questions(trial.item, student.chat) for trial in trials}
     asked = [len(questions[trial.item.id]) for trial in trials]
@@ -101,14 +101,16 @@ def _groups(chunks: Sequence[list[int]], asked: Sequence[int], rows: int) -> lis
     return groups
 
 
-def _lesson(student: Actor, trial: Trial, task: Task, plan: TrialPlan) -> Lesson:
+def lesson_of(student: Actor, trial: Trial, task: Task, plan: TrialPlan) -> Lesson:
+    """What a trial trains on; nothing where it has no self-edit."""
     def length(example: Example) -> int:
         return len(student.tokenizer.encode_example(example)[0])
 
     return Lesson() if trial.edit is None else task.lesson(trial.item, trial.edit, _seed(trial, plan), length)
 
 
-def _candidate(student: Actor, trial: Trial, lesson: Lesson, plan: TrialPlan) -> Candidate:
+def candidate_of(student: Actor, trial: Trial, lesson: Lesson, plan: TrialPlan) -> Candidate:
+    """The inner loop of a lesson, in tokens."""
     return Candidate(
         rows=tuple(student.row(example) for example in lesson.examples),
         learning_rate=lesson.learning_rate,
