@@ -214,3 +214,40 @@ def test_remat_recomputes_and_changes_nothing():
     assert all(np.abs(leaf).max() > 1e-6 for leaf in jax.tree.leaves(outcomes[0][1]))
     assert programs[1].count("tanh") + programs[1].count("logistic") > programs[0].count("logistic")
     assert "remat" in programs[1] or "checkpoint" in programs[1]
+
+
+def test_long_sequences_attend_in_blocks(monkeypatch):
+    """The same values and gradients as all at once, also left of a padding, and a program that holds less."""
+    config, base = tiny_model("qwen2")
+    adapter = random_adapter(base, LORA, 3)
+    tokens = np.random.default_rng(1).integers(3, VOCAB, (2, 64)).astype(np.int32)
+    start = np.array([0, 5], np.int32)
+
+    def compiled():
+        def total(adapter, tokens, start):
+            hidden, _ = Transformer(config, 2.0).apply({"params": base, "lora": adapter}, tokens, start=start)
+            return jnp.sum(jnp.where((jnp.arange(64) >= start[:, None])[..., None], hidden, 0.0) ** 2)
+
+        return jax.jit(jax.value_and_grad(total)).lower(adapter, tokens, start).compile()
+
+    at_once = compiled()
+    monkeypatch.setattr(transformer, "LONG", 32)
+    monkeypatch.setattr(transformer, "QUERIES", 16)
+    in_blocks = compiled()
+    (value, grads), (expected, expected_grads) = in_blocks(adapter, tokens, start), at_once(adapter, tokens, start)
+    assert float(value) == pytest.approx(float(expected), rel=1e-5)
+    for ours, theirs in zip(jax.tree.leaves(grads), jax.tree.leaves(expected_grads), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-3 * float(np.abs(theirs).max()))
+    assert " while(" in in_blocks.as_text() and at_once.as_text() != in_blocks.as_text()
+
+
+def test_blocks_save_memory(monkeypatch):
+    def needs():
+        q, k = jnp.zeros((1, 4, 2048, 16)), jnp.zeros((1, 2, 2048, 16))
+        mask = jnp.ones((1, 2048, 2048), bool)
+        loss = jax.grad(lambda q, k, mask: (transformer.attend(q, (k, k), None, [mask]) ** 2).sum())
+        return jax.jit(loss).lower(q, k, mask).compile().memory_analysis().temp_size_in_bytes
+
+    in_blocks = needs()
+    monkeypatch.setattr(transformer, "LONG", 4096)
+    assert in_blocks < needs() / 3

@@ -16,6 +16,8 @@ import jax.numpy as jnp
 from einops import rearrange
 from flax import linen as nn
 
+LONG, QUERIES = 1024, 256  # sequences longer than the first attend in blocks of the second (all buckets are multiples)
+
 
 @dataclass(frozen=True)
 class RopeScaling:
@@ -108,6 +110,17 @@ class Dense(nn.Module):
 
 
 def attend(q, new, cached, masks) -> jax.Array:
+    """`attend_at_once`, for long sequences a block of queries at a time, each recomputed in the backward pass: what it
+    holds grows with T, not with its square."""
+    length = q.shape[2]
+    if cached is not None or length <= LONG or length % QUERIES:
+        return attend_at_once(q, new, cached, masks)
+    blocks = rearrange(q, "B N (J T) H -> J B N T H", T=QUERIES), rearrange(masks[0], "B (J T) S -> J B T S", T=QUERIES)
+    out = jax.lax.map(jax.checkpoint(lambda block: attend_at_once(block[0], new, None, [block[1]])), blocks)
+    return rearrange(out, "J B T D -> B (J T) D")
+
+
+def attend_at_once(q, new, cached, masks) -> jax.Array:
     """Grouped-query attention of q [B,N,T,H] over the new and the cached keys and values -> [B,T,N*H].
 
     `new` and `cached` are (k, v) pairs [B,K,S_kv,H], `masks` one [B,T,S_kv] each; `cached` may be None. The two parts
