@@ -202,6 +202,7 @@ def test_sheets_are_drawn_and_linked(finished):
     _, workdir = finished
     assert len(list((workdir / "sheets").glob("*.png"))) == 2 * len(ROWS)
     page = (workdir / "report.html").read_text()
+    assert "0 of 8 self-edits were sampled again, 0 times in all; 0 stayed invalid." in page
     assert 'href="sheets/c--seal-round-1.png"' in page and "2 tasks of" in page and " passages" not in page
     assert "The run is not complete" not in page
 

@@ -154,3 +154,8 @@ def test_every_point_is_written_once(folder, tmp_path, monkeypatch):
         scalars.publish(Metrics(tmp_path / "metrics", enabled=False), written, points_of(folder, rows))
         written.close()
     assert len(sent) == len(set(sent)) == len(read(tmp_path / "metrics.jsonl")) > 10
+
+
+def test_self_edits_that_were_sampled_again_are_counted():
+    edits = [{"attempts": 1, "problem": None}, {"attempts": 3, "problem": "bad"}, {"attempts": 2, "problem": None}, {}]
+    assert table.resampled(edits) == "2 of 4 self-edits were sampled again, 3 times in all; 1 stayed invalid"

@@ -110,6 +110,8 @@ def summarize(setup: rest_em.Setup) -> tuple[str, list[table.Line]]:
         missing = table.ungraded(trial for trial in trials if not trial["stage"].startswith(table.PREFIX))
         parts.append(terminal.show_rounds(rounds, missing, noun))
     parts.append(terminal.show_rows(found, setup.task.grader, noun))
+    if noun == "tasks":
+        parts.append(table.resampled(setup.records.edits.all()))
     return "\n\n".join(parts), found
 
 

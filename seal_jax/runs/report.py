@@ -59,6 +59,7 @@ def render(folder: epath.Path) -> str:
         counts={role: sum(p["role"] == role for p in passages) for role in ("train", "evaluation")},
         phases=_phase_table(phases),
         usage=table.usage(phases),
+        resampled=table.resampled(edits) if noun == "tasks" else None,
         config_text=json.dumps(config, indent=2),
         environment_text=json.dumps(starts, indent=2),
         started=starts[0]["started"] if starts else "",

@@ -169,6 +169,14 @@ def usage(records: Sequence[Record]) -> str:
     )
 
 
+def resampled(edits: Sequence[Record]) -> str:
+    """One line: how many self-edits were sampled again because they were invalid, and how many stayed so."""
+    again = sum(record.get("attempts", 1) > 1 for record in edits)
+    more = sum(record.get("attempts", 1) - 1 for record in edits)
+    invalid = sum(record.get("problem") is not None for record in edits)
+    return f"{again} of {len(edits)} self-edits were sampled again, {more} times in all; {invalid} stayed invalid"
+
+
 def judge_of(trials: Iterable[Record]) -> str:
     """The judge's name; verdicts of different judges never share a run."""
     return next((trial["judge"] for trial in trials if trial["judge"]), "none")
