@@ -8,7 +8,6 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 import tiny_run
 
@@ -45,23 +44,6 @@ def finish(processes):
     return [out for out, _ in outcomes]
 
 
-def same(ours, theirs):
-    """Equal records, numbers to rounding."""
-    assert type(ours) is type(theirs)
-    if isinstance(ours, dict):
-        assert ours.keys() == theirs.keys()
-        for name in ours:
-            same(ours[name], theirs[name])
-    elif isinstance(ours, list):
-        assert len(ours) == len(theirs)
-        for pair in zip(ours, theirs, strict=True):
-            same(*pair)
-    elif isinstance(ours, float):
-        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4)
-    else:
-        assert ours == theirs
-
-
 def by_key(records):
     """A stage's records stand in the order of its chunks, which depends on how many lanes there are."""
     return {name: sorted(found, key=lambda r: repr({**r, "loss": 0})) for name, found in records.items()}
@@ -83,4 +65,4 @@ def test_a_lost_process_ends_the_other_and_both_finish_the_run_later(values, tmp
     assert "host" in errors.splitlines()[-1] or "distributed service" in errors, errors[-2000:]
     first, second = finish(start(values, tmp_path, workdir))
     assert "SEAL, round 1" in first and "SEAL, round 1" not in second
-    same(by_key(tiny_run.records(workdir)), by_key(tiny_run.records(alone)))
+    tiny_run.same(by_key(tiny_run.records(workdir)), by_key(tiny_run.records(alone)))

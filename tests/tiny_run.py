@@ -7,6 +7,7 @@ import json
 import os
 from pathlib import Path
 
+import numpy as np
 from tiny_checkpoint import random_params, tiny_config, tiny_tokenizer
 
 from seal_jax import config as config_lib
@@ -73,6 +74,23 @@ def run(values: dict, workdir: Path) -> list[Line]:
 def records(workdir: Path) -> dict[str, list[dict]]:
     """The records that are the same however often a run was stopped; those of phases and metrics hold times."""
     return {name: read(workdir / f"{name}.jsonl") for name in RECORDS}
+
+
+def same(ours, theirs):
+    """Equal records: floats (nats, rewards) to 1e-4, all else exactly. Raises AssertionError where they are not."""
+    assert type(ours) is type(theirs)
+    if isinstance(ours, dict):
+        assert ours.keys() == theirs.keys()
+        for name in ours:
+            same(ours[name], theirs[name])
+    elif isinstance(ours, list):
+        assert len(ours) == len(theirs)
+        for pair in zip(ours, theirs, strict=True):
+            same(*pair)
+    elif isinstance(ours, float):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4)
+    else:
+        assert ours == theirs
 
 
 def config_file(path: Path, values: dict) -> Path:

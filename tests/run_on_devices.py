@@ -1,0 +1,13 @@
+"""Runs the config in a JSON file in a folder: python run_on_devices.py VALUES WORKDIR; JAX_NUM_CPU_DEVICES devices."""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import jax
+import tiny_run
+
+if __name__ == "__main__":
+    assert jax.device_count() == int(os.environ["JAX_NUM_CPU_DEVICES"])
+    tiny_run.run(json.loads(Path(sys.argv[1]).read_text()), Path(sys.argv[2]))
