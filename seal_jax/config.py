@@ -163,7 +163,8 @@ class Evaluation:
 class EngineConfig:
     """What fits on the device at once."""
 
-    candidates: int = number(8, 1)  # trained together
+    candidates: int = number(8, 0)  # trained together; 0: as many as fit memory_gib
+    memory_gib: float = number(0.0, 0)  # of a device, with the weights; 0: what the device has, on a TPU or GPU
     decode_rows: int = number(64, 1)  # decoded together
     loss_chunk: int = number(64, 1)  # positions of each sequence to which the head is applied at a time
     remat_above: int = number(1024, 0)  # tokens of one step above which blocks are recomputed in the backward pass

@@ -62,6 +62,11 @@ def run(config: config_lib.Config, name: str, largest: bool) -> int:
 
     if config.experiment != "single_passage":
         raise UserError(f"fit knows the programs of single_passage; the config's experiment is {config.experiment}")
+    if not largest and not config.engine.candidates:
+        raise UserError(
+            "config.engine.candidates is 0, which a run settles on its own devices; give a number, or find one with "
+            "--largest"
+        )
     topology = chips.topology(name)
     devices = topology.devices()
     return report.show_largest(config, topology, devices) if largest else report.show(config, topology, devices)

@@ -50,12 +50,13 @@ class Layout:
         """Host arrays with a leading candidate axis -> the same on the devices, split along it."""
         return self.put(tree, CANDIDATE)
 
-    def put_weights(self, tree: Any, spread: bool = False) -> Any:
-        """Weights on the devices, split along 'model' (`spread`: along 'candidate' too)."""
-        return jax.tree.map(_put, tree, self.weight_shardings(tree, spread=spread))
+    def put_weights(self, tree: Any, **how) -> Any:
+        """Weights on the devices, as `weight_shardings` has them."""
+        return jax.tree.map(_put, tree, self.weight_shardings(tree, **how))
 
     def weight_shardings(self, tree: Any, *, candidates: bool = False, spread: bool = False) -> Any:
-        """Shardings of weights, adapters or their optimizer state; `candidates`: they carry a candidate axis."""
+        """Shardings of weights, adapters or their optimizer state: split along 'model'; `candidates`: they carry a
+        candidate axis; `spread`: split along 'candidate' too."""
 
         def one(path, leaf):
             names = [str(getattr(key, "key", getattr(key, "name", ""))) for key in path]

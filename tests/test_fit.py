@@ -9,11 +9,12 @@ import pytest
 
 from seal_jax import fit
 from seal_jax.config import Config, EngineConfig, Model, Parallel, Sampling, Training
+from seal_jax.engine.budget import on_device
 from seal_jax.errors import UserError
 from seal_jax.fitting import chips, report
 from seal_jax.fitting.flops import matmul_flops
 from seal_jax.fitting.hlo import Collective, collectives
-from seal_jax.fitting.measure import TooBig, fits, measure, on_chip
+from seal_jax.fitting.measure import TooBig, fits, measure
 from seal_jax.fitting.models import PUBLISHED, abstract_weights, architecture
 from seal_jax.fitting.plan import LONGEST, MERGE, Plan, Workload
 from seal_jax.fitting.roofline import Part, Work, between, round_terms
@@ -154,6 +155,7 @@ def test_bad_flags_are_one_sentence(capsys):
         ([f"--config={config}"], "give --topology=v5e-16"),
         ([f"--config={config}", "--topology=v5e-5"], "--topology=v5e-5: no such slice; there are v5e-1, v5e-4"),
         ([f"--config={config}", "--config.engine.lanes=3", "--topology=v5e-4"], "lanes"),
+        ([f"--config={config}", "--config.engine.candidates=0", "--topology=v5e-4"], "find one with --largest"),
         (["--nonsense"], "nonsense"),
     ]:
         fit.FLAGS.unparse_flags()
@@ -235,7 +237,7 @@ def test_a_model_that_does_not_fit_is_refused_with_the_mend(config, slice_of_fou
     topology, devices = slice_of_four
     big = dataclasses.replace(config, model=Model(policy="Qwen/Qwen2.5-7B"))
     plan = report.make_plan(big, devices)
-    assert on_chip(plan.base) == pytest.approx(15.2e9, rel=0.01)
+    assert on_device(plan.base) == pytest.approx(15.2e9, rel=0.01)
     said = report.refusal(plan, LONGEST, 20 * 2**30, topology)
     assert "does not fit v5e-4" in said and "of the 15.8 GiB of a chip" in said
     assert said.endswith("split each model over more chips with --config.parallel.model=4.")

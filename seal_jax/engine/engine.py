@@ -59,6 +59,8 @@ class Engine:
     layout: Layout = field(default_factory=make_layout)
     programs: Programs = field(default_factory=Programs)
     usage: Usage = field(default_factory=Usage)
+    other_bases: int = 0  # whole sets of weights that lie on the devices beside those in use
+    peaks: dict = field(default_factory=dict)  # bytes that steps take, as budget.py found them
 
     def put_base(self, params: dict) -> dict:
         """Weights from the host, on the devices."""
@@ -96,6 +98,9 @@ class Engine:
 
     def init_adapters(self, base: dict, seeds, recipe: Recipe) -> sft.State:
         """State of fresh adapters before the first step, one for each of the seeds [C, n]."""
+        return self.programs.run(self.init_call(base, seeds, recipe))
+
+    def init_call(self, base: dict, seeds, recipe: Recipe) -> Call:
         layout = self.layout
 
         def init(base, seeds):
@@ -103,7 +108,13 @@ class Engine:
             state = jax.vmap(functools.partial(sft.init_state, recipe.optimizer))({"lora": adapters})
             return layout.constrain(state, candidates=True)
 
-        return self.programs(f"init {recipe}", init, base, seeds)
+        return Call(f"init {recipe}", init, (base, seeds))
+
+    def blank_state(self, base: dict, lanes: int, recipe: Recipe) -> sft.State:
+        """What `init_adapters` gives for so many lanes, by its shapes alone."""
+        init = self.init_call(base, jax.ShapeDtypeStruct((lanes, 1), np.uint32), recipe)
+        shapes = jax.eval_shape(init.function, *init.args)
+        return self.layout.put_weights(shapes, candidates=True)
 
     def step_call(self, base: dict, state, hyper, recipe: Recipe, batch) -> Call:
         """One optimizer step of some lanes; `batch` is (lanes [c] counted on each device, their sft.Batch)."""

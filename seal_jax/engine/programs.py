@@ -53,8 +53,12 @@ class Programs:
 
     def run(self, call: Call):
         """The same for what is already a Call."""
+        return self.compiled(call)(*call.args)
+
+    def compiled(self, call: Call) -> jax.stages.Compiled:
+        """The program of a call, compiled if it is not there yet."""
         self.prepare([call])
-        return self._compiled[call.key](*call.args)
+        return self._compiled[call.key]
 
     def prepare(self, calls: Sequence[Call]) -> None:
         """Compile what is not there yet, side by side: a compiler uses little more than one core."""

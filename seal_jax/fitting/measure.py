@@ -1,11 +1,11 @@
 """Compile a program for a slice, and read off what it needs: memory, FLOPs, exchanges."""
 
-import math
 import re
 from dataclasses import dataclass
 
 import jax
 
+from seal_jax.engine.budget import on_device, peak
 from seal_jax.fitting.chips import GIB, Chip
 from seal_jax.fitting.flops import matmul_flops
 from seal_jax.fitting.hlo import Collective, collectives
@@ -47,20 +47,12 @@ def measure(program: Program, base: dict, chips: int) -> tuple[Measured, jax.sta
     stats = compiled.memory_analysis()
     results = stats.output_size_in_bytes - stats.alias_size_in_bytes
     temporary, arguments = stats.temp_size_in_bytes, stats.argument_size_in_bytes
-    peak = arguments + results + temporary + stats.generated_code_size_in_bytes
-    weights = on_chip(base)
+    weights = on_device(base)
     written = stats.output_size_in_bytes if program.trains else results
     hbm = program.reads * weights + max(arguments - weights, 0) + written + 2 * temporary
     found = collectives(compiled.as_text())
     work = Work(flops, hbm, sum(c.sent for c in found), sum(c.count * (c.group - 1) for c in found))
-    return Measured(program.name, peak, flops, found, work), compiled
-
-
-def on_chip(tree: dict) -> float:
-    """Bytes that a tree of structs with shardings takes on one chip."""
-    return sum(
-        math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree)
-    )
+    return Measured(program.name, peak(compiled), flops, found, work), compiled
 
 
 def fits(memory: float, resident: float, chip: Chip) -> bool:

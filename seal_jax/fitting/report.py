@@ -6,13 +6,15 @@ import textwrap
 from collections.abc import Mapping, Sequence
 
 from seal_jax.config import Config
+from seal_jax.engine.budget import most, on_device
 from seal_jax.engine.engine import Engine
 from seal_jax.fitting.chips import Topology
 from seal_jax.fitting.hlo import Collective
-from seal_jax.fitting.measure import Measured, TooBig, fits, gib, measure, on_chip
+from seal_jax.fitting.measure import Measured, TooBig, fits, gib, measure
 from seal_jax.fitting.models import abstract_weights, architecture
 from seal_jax.fitting.plan import EDIT_DECODE, EDIT_PREFILL, LONGEST, MERGE, TEACH, Plan
 from seal_jax.fitting.roofline import round_terms
+from seal_jax.outer.actor import other_bases
 from seal_jax.parallel import make_layout
 from seal_jax.runs.progress import duration
 from seal_jax.runs.terminal import columns
@@ -31,7 +33,7 @@ def make_plan(config: Config, devices: Sequence) -> Plan:
 def show(config: Config, topology: Topology, devices: Sequence) -> int:
     """Compile every program, print what it needs and the estimate of a round -> exit status."""
     plan = make_plan(config, devices)
-    weights, copies = on_chip(plan.base), other_copies(config)
+    weights, copies = on_device(plan.base), other_bases(config)
     print(heading(plan, topology, weights, copies), flush=True)
     done, found = {}, {}
     for name, make in plan.programs().items():
@@ -65,7 +67,7 @@ def show_largest(config: Config, topology: Topology, devices: Sequence) -> int:
             plan = make_plan(dataclasses.replace(config, engine=chosen), devices)
             try:
                 measured, _ = measure(plan.programs()[LONGEST]({}), plan.base, topology.chips)
-                resident = other_copies(config) * on_chip(plan.base)
+                resident = other_bases(config) * on_device(plan.base)
                 tried[lanes] = fits(measured.memory, resident, topology.chip)
                 needs = f"{gib(measured.memory + resident)} GiB"
             except TooBig as error:
@@ -80,26 +82,6 @@ def show_largest(config: Config, topology: Topology, devices: Sequence) -> int:
         return 1
     print(f"\nThe most candidates in flight on {topology.name}: --config.engine.candidates={best * groups}")
     return 0
-
-
-def most(goes, limit: int = 1024) -> int:
-    """The greatest number of lanes to a device, among those that the engine uses, for which `goes`; 0 for none."""
-    sizes = [*range(1, 9)]
-    while sizes[-1] < limit:
-        sizes += [sizes[-1] * 3 // 2, sizes[-1] * 2] if sizes[-1] & (sizes[-1] - 1) == 0 else []
-    top = 0
-    while top < len(sizes) and goes(sizes[top]):
-        top = top * 2 + 1
-    low, high = (top - 1) // 2 if top else -1, min(top, len(sizes))  # the first goes, the second does not
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if goes(sizes[middle]) else (low, middle)
-    return sizes[low] if low >= 0 else 0
-
-
-def other_copies(config: Config) -> int:
-    """Whole sets of weights that lie on the chips beside those in use: the first policy's, and another arm's."""
-    return 0 if config.outer.rounds == 0 else 1 + config.outer.random_control
 
 
 def heading(plan: Plan, topology: Topology, weights: float, copies: int) -> str:
@@ -163,8 +145,8 @@ def round_table(plan: Plan, found: Mapping[str, Measured], topology: Topology) -
 def refusal(plan: Plan, name: str, needs: float, topology: Topology) -> str:
     """One sentence: what does not fit, and what to change."""
     config = plan.config
-    copies = other_copies(config)
-    needed = f"needs {gib(needs + copies * on_chip(plan.base))} GiB of" if needs else "does not fit in"
+    copies = other_bases(config)
+    needed = f"needs {gib(needs + copies * on_device(plan.base))} GiB of" if needs else "does not fit in"
     return (
         f"{config.model.policy} with {config.engine.candidates} candidates in flight does not fit {topology.name}: "
         f"'{name}' {needed} the {gib(topology.chip.hbm)} GiB of a chip; {mend(plan, name, topology)}."
@@ -174,8 +156,8 @@ def refusal(plan: Plan, name: str, needs: float, topology: Topology) -> str:
 def mend(plan: Plan, name: str, topology: Topology) -> str:
     """What to change so that a program fits."""
     config, model = plan.config, plan.engine.layout.model
-    whole = on_chip(plan.base) * model
-    kept = 1 + other_copies(config) + (name == MERGE)
+    whole = on_device(plan.base) * model
+    kept = 1 + other_bases(config) + (name == MERGE)
     wanted = model
     while wanted < topology.chips and whole / wanted * kept > 0.75 * topology.chip.hbm:
         wanted *= 2

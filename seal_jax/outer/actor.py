@@ -46,12 +46,18 @@ def load_actor(source: str, config: Config) -> Actor:
     if dtype == "auto":
         dtype = "float32" if jax.default_backend() == "cpu" else "bfloat16"
     loaded = load(source, dtype)
-    engine = Engine(loaded.config, config.engine, make_layout(config.parallel.model, config.parallel.backend))
+    layout = make_layout(config.parallel.model, config.parallel.backend)
+    engine = Engine(loaded.config, config.engine, layout, other_bases=other_bases(config))
     tokenizer = loaded.tokenizer
     if config.task.system == "empty":
         tokenizer = tokenizer.with_system("")
     use_chat = tokenizer.has_chat_template if chat == "auto" else chat == "yes"
     return Actor(engine, engine.put_base(loaded.params), tokenizer, use_chat, loaded)
+
+
+def other_bases(config: Config) -> int:
+    """Whole sets of weights beside those in use: the first policy's, and another arm's."""
+    return 0 if config.outer.rounds == 0 else 1 + config.outer.random_control
 
 
 def recipe(training: Training) -> Recipe:

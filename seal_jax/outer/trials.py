@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from seal_jax.config import Training
+from seal_jax.engine.budget import chunk_limit
 from seal_jax.engine.packing import Candidate, plan_chunks, steps_of
 from seal_jax.outer.actor import Actor, recipe
 from seal_jax.outer.edits import item_number
@@ -46,7 +47,7 @@ def run_trials(student: Actor, trials: Sequence[Trial], task: Task, plan: TrialP
     how = recipe(plan.training)
     lessons = [lesson_of(student, trial, task, plan) for trial in trials]
     candidates = [candidate_of(student, *pair, plan) for pair in zip(trials, lessons, strict=True)]
-    chunks = plan_chunks(candidates, how.batch, student.engine.settings.candidates)
+    chunks = plan_chunks(candidates, how.batch, chunk_limit(student.engine, student.base, candidates, how))
     questions = {trial.item.id: task.questions(trial.item, student.chat) for trial in trials}
     asked = [len(questions[trial.item.id]) for trial in trials]
     for group in _groups(chunks, asked, student.engine.settings.decode_rows if plan.answer_tokens else 0):

@@ -1,0 +1,142 @@
+"""Candidates train together as many as fit a budget, by what the compiled steps say they take."""
+
+import dataclasses
+import math
+
+import jax
+import numpy as np
+import pytest
+from tiny_training import LORA, random_rows, tiny_engine, tiny_model
+
+from seal_jax.engine import budget, packing
+from seal_jax.engine.budget import GIB, chunk_limit, dearest, most, on_device, step_budget
+from seal_jax.engine.engine import Recipe
+from seal_jax.engine.packing import Candidate
+from seal_jax.errors import UserError
+from seal_jax.inner.sft import Optimizer
+
+RECIPE = Recipe(LORA, 1, 1, Optimizer())
+CANDIDATES = [Candidate(random_rows((60, 20), c), 1e-2, 1, 0, (c,), (9,)) for c in range(5)]
+NOBODY = [dataclasses.replace(CANDIDATES[0], rows=())] * 5
+
+
+@pytest.fixture(scope="module")
+def model():
+    return tiny_model()
+
+
+@pytest.fixture(scope="module")
+def engine(model):
+    """It keeps what it found of each step, so that the tests compile each once."""
+    return tiny_engine(model[0], candidates=0, memory_gib=1.0)
+
+
+def within(engine, size):
+    """The same engine, what it compiled and found included, with so many bytes."""
+    settings = dataclasses.replace(engine.settings, memory_gib=size / GIB)
+    return dataclasses.replace(engine, settings=settings)
+
+
+def takes(engine, lanes):
+    """Bytes of the longest step."""
+    return engine.peaks[RECIPE, lanes, (lanes, 64)]
+
+
+def test_less_memory_holds_fewer_candidates(engine, model, capsys):
+    base = engine.put_base(model[1])
+    assert chunk_limit(engine, base, CANDIDATES, RECIPE) == 5  # no more lanes than there are candidates
+    assert "5 candidates train together: with sequences of up to 64 tokens they take" in capsys.readouterr().out
+    assert on_device(base) < takes(engine, 1) < takes(engine, 2) < takes(engine, 5) < GIB
+    for lanes in (1, 2, 4):
+        assert chunk_limit(within(engine, takes(engine, lanes) + 1), base, CANDIDATES, RECIPE) == lanes
+        assert capsys.readouterr().out.count("\n") <= 1
+    assert chunk_limit(within(engine, takes(engine, 4) - 1), base, CANDIDATES, RECIPE) == 3
+    compiled = engine.programs.count
+    chunk_limit(engine, base, CANDIDATES, RECIPE)
+    assert engine.programs.count == compiled and not capsys.readouterr().out
+
+
+def test_the_step_that_was_measured_is_the_one_that_runs(engine, model):
+    base = engine.put_base(model[1])
+    alike = [dataclasses.replace(candidate, rows=candidate.rows[:1]) for candidate in CANDIDATES]
+    chunk_limit(engine, base, alike, RECIPE)
+    engine.init_adapters(base, engine.layout.put_candidates(np.zeros((5, 1), np.uint32)), RECIPE)
+    compiled = engine.programs.count
+    engine.finetune(base, alike, RECIPE)
+    assert engine.programs.count == compiled
+
+
+def test_one_that_does_not_fit_is_refused_with_the_mend(engine, model):
+    base = engine.put_base(model[1])
+    for size in (takes(engine, 1) - 1, on_device(base) / 2):
+        with pytest.raises(UserError, match=r"to train one on 64 tokens takes .* raise config.engine.memory_gib"):
+            chunk_limit(within(engine, size), base, CANDIDATES, RECIPE)
+    beside = dataclasses.replace(within(engine, takes(engine, 1)), other_bases=1)
+    with pytest.raises(UserError, match="as many as fit"):
+        chunk_limit(beside, base, CANDIDATES, RECIPE)
+
+
+def test_a_number_in_the_config_is_taken_as_it_is(engine, model):
+    fixed = dataclasses.replace(engine, settings=dataclasses.replace(engine.settings, candidates=7, memory_gib=1e-9))
+    assert chunk_limit(fixed, model[1], CANDIDATES, RECIPE) == 7
+
+
+def test_where_nothing_is_trained_nothing_is_compiled(engine, model):
+    compiled = engine.programs.count
+    assert chunk_limit(engine, engine.put_base(model[1]), NOBODY, RECIPE) == 1
+    assert engine.programs.count == compiled
+
+
+def test_the_devices_own_limit(engine, model, monkeypatch):
+    base, settings = engine.put_base(model[1]), dataclasses.replace(engine.settings, memory_gib=0.0)
+    open_ended = dataclasses.replace(engine, settings=settings)
+    with pytest.raises(UserError, match="set config.engine.memory_gib, or config.engine.candidates to a number"):
+        step_budget(open_ended, base)
+    weights = on_device(base)
+
+    class Device:
+        def memory_stats(self):
+            return {"bytes_limit": 100 * GIB, "bytes_in_use": weights + 7 * GIB}
+
+    monkeypatch.setattr(budget.jax, "local_devices", lambda: [Device()])
+    assert step_budget(open_ended, base) == pytest.approx(83 * GIB)
+
+
+def test_a_compilers_refusal_is_a_step_that_does_not_fit(engine, model, monkeypatch):
+    def refuse(call):
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: out of memory" if call else "")
+
+    fresh = dataclasses.replace(engine, peaks={})
+    monkeypatch.setattr(engine.programs, "compiled", refuse)
+    with pytest.raises(UserError, match="takes inf GiB"):
+        chunk_limit(fresh, engine.put_base(model[1]), CANDIDATES, RECIPE)
+
+
+def test_the_dearest_steps(model):
+    engine = tiny_engine(model[0], remat_above=256)
+    assert dearest(engine, RECIPE, 2, [32, 64]) == {(2, 64)}
+    # Blocks are recomputed in a step of four lanes on 512 tokens; not on 64, nor in one of two lanes on 128.
+    assert dearest(engine, RECIPE, 4, [16, 64, 512]) == {(4, 512), (4, 64)}
+    assert dearest(engine, RECIPE, 4, [128, 512]) == {(4, 512), (2, 128)}
+    assert dearest(engine, RECIPE, 4, [512]) == {(4, 512)}
+
+
+def test_chunks_of_another_size_change_rounding_at_most(engine, model):
+    """What was chosen by the memory does not show in the results."""
+    base, losses = engine.put_base(model[1]), []
+    for limit in (5, 2):
+        found = {}
+        for chunk in packing.plan_chunks(CANDIDATES, 1, limit):
+            _, table = engine.finetune(base, [CANDIDATES[i] for i in chunk], RECIPE)
+            found.update(zip(chunk, table.T.tolist(), strict=True))
+        losses.append([value for c in range(5) for value in found[c] if not math.isnan(value)])
+    assert losses[0] == pytest.approx(losses[1], abs=1e-5)
+    assert len(set(losses[0])) == 10
+
+
+@pytest.mark.parametrize("limit", [1, 5, 9, 100])
+def test_the_search(limit):
+    asked = []
+    assert most(lambda lanes: asked.append(lanes) or True, limit) == packing.count_bucket(limit) == max(asked)
+    assert most(lambda lanes: lanes <= 3, limit) == min(limit, 3)
+    assert most(lambda lanes: False, limit) == 0
