@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -148,19 +149,20 @@ def test_what_the_compiler_says_it_needs():
     assert TooBig("RESOURCE_EXHAUSTED").needs is None
 
 
-def test_bad_flags_are_one_sentence(capsys):
+def test_bad_flags_are_one_sentence(capsys, monkeypatch):
     config = "configs/knowledge_qwen2_5_7b.py"
     for argv, said in [
         ([], "give --config=FILE"),
         ([f"--config={config}"], "give --topology=v5e-16"),
+        ([f"--config={config}", "--config.engine.candidates=0", "--topology=v5e-4"], "find one with --largest"),
         ([f"--config={config}", "--topology=v5e-5"], "--topology=v5e-5: no such slice; there are v5e-1, v5e-4"),
         ([f"--config={config}", "--config.engine.lanes=3", "--topology=v5e-4"], "lanes"),
-        ([f"--config={config}", "--config.engine.candidates=0", "--topology=v5e-4"], "find one with --largest"),
         (["--nonsense"], "nonsense"),
     ]:
         fit.FLAGS.unparse_flags()
         for flag in fit.FLAGS.get_key_flags_for_module(fit):
             flag.unparse()
+        monkeypatch.setattr(sys, "argv", ["fit", *argv])  # where the flags of a config's fields are looked for
         assert fit.main(["fit", *argv]) == 2
         errors = capsys.readouterr().err
         assert said in errors and errors.count("\n") == 1
