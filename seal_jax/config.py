@@ -36,6 +36,9 @@ class Model:
     # as it was before the first round, so that rows differ in their self-edits alone; or another model.
     student: str = ""
     dtype: str = choice("auto", "auto", "float32", "bfloat16")  # auto: float32 on CPU, bfloat16 elsewhere
+    # Every model's projections in fewer bits on the devices, with adapters in float32 on them (needs qwix). What the
+    # policy learns is merged into its weights on the host, which are quantized anew.
+    quantization: str = choice("none", "none", "int8", "nf4")
 
 
 @dataclass(frozen=True)
@@ -249,6 +252,8 @@ def from_dict(values: Mapping[str, Any]) -> Config:
         problems.append("config.inner.rank: is 0 and must be at least 1: inner loops train adapters")
     if not problems and config.arc.least_rate > config.arc.most_rate:
         problems.append("config.arc.least_rate: is greater than most_rate; make it smaller")
+    if not problems and config.model.quantization != "none" and config.outer.sft.rank == 0:
+        problems.append("config.outer.sft.rank: is 0 (all weights), but quantized ones cannot be trained; set a rank")
     if problems:
         raise UserError("the config has mistakes:\n  " + "\n  ".join(problems))
     return config

@@ -40,7 +40,11 @@ class Layout:
         return self.mesh.shape[MODEL]
 
     def sharding(self, *spec) -> NamedSharding:
-        return NamedSharding(self.mesh, PartitionSpec(*spec))
+        """A sharding in the one form that programs give their results, so that these fit programs made for inputs."""
+        split = [axis if self.mesh.shape.get(axis, 1) > 1 else None for axis in spec]
+        while split and split[-1] is None:
+            split.pop()
+        return NamedSharding(self.mesh, PartitionSpec(*split))
 
     def put(self, tree: Any, *spec) -> Any:
         """Host arrays -> arrays on the devices, split by `spec`; the same on every host. Structs stay structs."""
@@ -219,6 +223,8 @@ def _weight_spec(names: Sequence[str], shape: tuple[int, ...], layout: Layout, c
     if candidates and shape:
         spec[0] = CANDIDATE
     split = None
+    if names[-2:-1] == ["kernel"]:  # what a quantized one is made of: its integers and its scales
+        names = names[:-1]
     projection = next((name for name in names if name.endswith("_proj")), None)
     if projection is not None and names[-1] in ("kernel", "A", "B", "bias"):
         inward = {"kernel": -2, "A": -2, "B": None, "bias": None}

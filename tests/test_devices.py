@@ -29,7 +29,9 @@ def runs(home, tmp_path_factory):
     for devices in (1, 2, 4):
         workdir = folder / f"on{devices}"
         threads = {"NPROC": "32", "PJRT_NPROC": "32"}  # devices wait for each other: each needs a thread, cores or not
-        environment = {**os.environ, **threads, "JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": str(devices)}
+        quick = {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}  # to compile takes most of the time
+        given = {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": str(devices)}
+        environment = {**os.environ, **threads, **quick, **given}
         command = [sys.executable, str(HERE / "run_on_devices.py"), str(values), str(workdir)]
         done = subprocess.run(command, env=environment, cwd=HERE.parent, capture_output=True, text=True)
         assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]

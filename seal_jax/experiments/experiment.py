@@ -123,8 +123,7 @@ def export(setup: rest_em.Setup, policy: Actor, path: epath.Path) -> None:
         learned = checkpoint.load(folder, 1)
         save_adapter(path / "adapter", learned, recipe(outer.sft).lora, setup.config.model.policy)
     if not (path / "policy").exists():
-        params = jax.tree.map(jax.device_get, policy.base)
-        save_merged(path / "policy", params, source.config, source.tokenizer, source.hf_config)
+        save_merged(path / "policy", policy.weights(), source.config, source.tokenizer, source.hf_config)
 
 
 def _ledgers(setup: rest_em.Setup) -> tuple[Ledger, Ledger, Ledger]:

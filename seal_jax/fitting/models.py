@@ -9,6 +9,7 @@ import jax
 from seal_jax.errors import UserError
 from seal_jax.model.hf_config import model_config, read_json
 from seal_jax.model.layout import DTYPES, leaves
+from seal_jax.model.quantized import quantize
 from seal_jax.model.transformer import ModelConfig
 
 
@@ -57,7 +58,7 @@ def architecture(source: str) -> ModelConfig:
         ) from error
 
 
-def abstract_weights(config: ModelConfig, dtype: str) -> dict:
+def abstract_weights(config: ModelConfig, dtype: str, quantization: str = "none") -> dict:
     """The tree of weights as jax.ShapeDtypeStruct."""
     tree: dict = {}
     for leaf in leaves(config):
@@ -66,4 +67,4 @@ def abstract_weights(config: ModelConfig, dtype: str) -> dict:
         for key in leaf.path[:-1]:
             node = node.setdefault(key, {})
         node[leaf.path[-1]] = jax.ShapeDtypeStruct((*depth, *leaf.shape), DTYPES[dtype])
-    return tree
+    return quantize(tree, quantization)

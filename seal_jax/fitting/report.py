@@ -27,7 +27,8 @@ def make_plan(config: Config, devices: Sequence) -> Plan:
     layout = make_layout(config.parallel.model, config.parallel.backend, devices)
     model = architecture(config.model.policy)
     dtype = "bfloat16" if config.model.dtype == "auto" else config.model.dtype
-    return Plan(config, Engine(model, config.engine, layout), layout.put_weights(abstract_weights(model, dtype)))
+    base = layout.put_weights(abstract_weights(model, dtype, config.model.quantization))
+    return Plan(config, Engine(model, config.engine, layout), base)
 
 
 def show(config: Config, topology: Topology, devices: Sequence) -> int:

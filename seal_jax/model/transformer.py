@@ -5,7 +5,8 @@ Shape legend, used in every einsum of the project:
   H head dim · F mlp · V vocab · R rank · L layers
 
 The weights are `{'params': base}` and, beside them, `{'lora': adapter}`; without the second collection the model is the
-base. Kernels are [in, out]; the leaves under `layers` carry a leading L axis, because nn.scan runs the blocks.
+base. Kernels are [in, out], and model/quantized.py may store them in fewer bits; the leaves under `layers` carry a
+leading L axis, because nn.scan runs the blocks.
 """
 
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ import jax
 import jax.numpy as jnp
 from einops import rearrange
 from flax import linen as nn
+
+from seal_jax.model.quantized import product
 
 LONG, QUERIES = 1024, 256  # sequences longer than the first attend in blocks of the second (all buckets are multiples)
 
@@ -100,7 +103,7 @@ class Dense(nn.Module):
     @nn.compact
     def __call__(self, x):
         kernel = self.param("kernel", nn.initializers.normal(0.02), (x.shape[-1], self.features))
-        y = x @ kernel
+        y = product(x, kernel)
         if self.use_bias:
             y = y + self.param("bias", nn.initializers.zeros, (self.features,))
         if self.has_variable("lora", "A"):

@@ -9,6 +9,7 @@ from seal_jax.engine.engine import Engine, Recipe
 from seal_jax.engine.packing import Row
 from seal_jax.inner.sampling import Sampling
 from seal_jax.inner.sft import Optimizer
+from seal_jax.model import quantized
 from seal_jax.model.lora import LoraConfig
 from seal_jax.model.pretrained import Pretrained, load
 from seal_jax.model.tokenizer import Tokenizer
@@ -25,10 +26,23 @@ class Actor:
     tokenizer: Tokenizer
     chat: bool
     source: Pretrained
+    quantization: str = "none"
 
     def with_base(self, base: dict) -> "Actor":
         """The same model with other weights: nothing is compiled again."""
         return replace(self, base=base)
+
+    def with_adapter(self, adapter: dict, lora: LoraConfig) -> "Actor":
+        """The same model with an adapter's effect in its weights; quantized ones are merged where they are whole."""
+        if self.quantization == "none":
+            return self.with_base(self.engine.merge(self.base, adapter, lora))
+        params = quantized.merge_on_host(self.source.params, adapter, lora)
+        base = self.engine.put_base(quantized.quantize(params, self.quantization))
+        return replace(self, base=base, source=replace(self.source, params=params))
+
+    def weights(self) -> dict:
+        """Its weights on the host, not quantized."""
+        return jax.device_get(self.base) if self.quantization == "none" else self.source.params
 
     def row(self, example: Example) -> Row:
         """An example as tokens and loss weights."""
@@ -52,7 +66,8 @@ def load_actor(source: str, config: Config) -> Actor:
     if config.task.system == "empty":
         tokenizer = tokenizer.with_system("")
     use_chat = tokenizer.has_chat_template if chat == "auto" else chat == "yes"
-    return Actor(engine, engine.put_base(loaded.params), tokenizer, use_chat, loaded)
+    base = engine.put_base(quantized.quantize(loaded.params, config.model.quantization))
+    return Actor(engine, base, tokenizer, use_chat, loaded, config.model.quantization)
 
 
 def other_bases(config: Config) -> int:

@@ -24,5 +24,4 @@ def finetune_policy(
 def apply_lesson(policy: Actor, learned: dict, training: Training) -> Actor:
     """The policy with what it learned in its weights."""
     lora = recipe(training).lora
-    engine = policy.engine
-    return policy.with_base(engine.put_base(learned) if lora is None else engine.merge(policy.base, learned, lora))
+    return policy.with_base(policy.engine.put_base(learned)) if lora is None else policy.with_adapter(learned, lora)
