@@ -60,8 +60,9 @@ def lose_one(processes: list[subprocess.Popen], workdir: Path, enough: float) ->
     except subprocess.TimeoutExpired:
         processes[0].kill()
         raise SystemExit("the first process still ran a minute after the second was killed") from None
-    last = errors.strip().splitlines()[-1] if errors.strip() else ""
-    print(f"{time.monotonic() - began:.0f} s after the kill, with status {processes[0].returncode}: {last}", flush=True)
+    lines = errors.strip().splitlines()
+    said = next((line for line in lines if "distributed service" in line), lines[-1] if lines else "nothing")
+    print(f"{time.monotonic() - began:.0f} s after the kill, with status {processes[0].returncode}: {said}", flush=True)
     if not processes[0].returncode:
         raise SystemExit("the first process ended as if nothing had happened")
 
