@@ -38,7 +38,7 @@ class Model:
     dtype: str = choice("auto", "auto", "float32", "bfloat16")  # auto: float32 on CPU, bfloat16 elsewhere
     # Every model's projections in fewer bits on the devices, with adapters in float32 on them (needs qwix). What the
     # policy learns is merged into its weights on the host, which are quantized anew.
-    quantization: str = choice("none", "none", "int8", "nf4")
+    quantization: str = choice("none", "none", "int8")
 
 
 @dataclass(frozen=True)

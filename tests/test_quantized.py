@@ -33,7 +33,7 @@ def model():
 
 @pytest.fixture(scope="module")
 def bases(model):
-    return {kind: quantized.quantize(model[1], kind) for kind in ("none", "int8", "nf4")}
+    return {kind: quantized.quantize(model[1], kind) for kind in ("none", "int8")}
 
 
 def logits(config, base, tokens):
@@ -45,23 +45,23 @@ def logits(config, base, tokens):
 def test_it_is_near_the_full_model(model, bases):
     tokens = np.random.default_rng(0).integers(3, 301, (2, 24)).astype(np.int32)
     full = logits(model[0], bases["none"], tokens)
-    error = {kind: np.abs(logits(model[0], bases[kind], tokens) - full).mean() / full.std() for kind in ("int8", "nf4")}
-    assert 1e-5 < error["int8"] < 0.03 < error["nf4"] < 0.4, error
+    error = np.abs(logits(model[0], bases["int8"], tokens) - full).mean() / full.std()
+    assert 1e-5 < error < 0.03
 
 
 @with_qwix
-@pytest.mark.parametrize(("kind", "step"), [("int8", 1 / 255), ("nf4", 0.16)])
-def test_a_weight_is_off_by_half_a_step_of_its_block_at_most(model, bases, kind, step):
+def test_a_weight_is_off_by_half_a_step_of_its_block_at_most(model, bases):
     import qwix
 
     for name in PROJECTIONS:
-        kernel, found = model[1]["layers"][name]["kernel"], bases[kind]["layers"][name]["kernel"]
+        kernel, found = model[1]["layers"][name]["kernel"], bases["int8"]["layers"][name]["kernel"]
         assert found.shape == kernel.shape
         blocks = np.abs(kernel).reshape(kernel.shape[0], found.scale.shape[1], -1, kernel.shape[2])
         greatest = np.broadcast_to(blocks.max(axis=2, keepdims=True), blocks.shape).reshape(kernel.shape)
         back = jax.vmap(qwix.dequantize)(found)
-        assert np.all(np.abs(back - kernel) <= (step + 1e-3) * greatest)
-    assert bases[kind]["embed"] is model[1]["embed"] and bases[kind]["layers"]["q_proj"]["bias"] is not None
+        assert np.all(np.abs(back - kernel) <= (1 / 255 + 1e-6) * greatest)
+    assert bases["int8"]["embed"] is model[1]["embed"]
+    assert bases["int8"]["layers"]["q_proj"]["bias"] is model[1]["layers"]["q_proj"]["bias"]
 
 
 @with_qwix
@@ -70,7 +70,7 @@ def test_it_takes_less_memory_and_so_does_a_step_on_it(bases):
     config, params = tiny_model("llama", hidden_size=256, intermediate_size=512, num_hidden_layers=8)
     engine, lanes = tiny_engine(config), Lanes(1, 1)
     arguments, peaks = {}, {}
-    for kind in ("none", "int8", "nf4"):
+    for kind in ("none", "int8"):
         base = engine.put_base(quantized.quantize(params, kind))
         hyper = sft.Hyper(*np.ones((3, 1), np.float32))
         batch = engine.blank_step(lanes, (1, 1), (1, 16))
@@ -79,15 +79,13 @@ def test_it_takes_less_memory_and_so_does_a_step_on_it(bases):
         arguments[kind], peaks[kind] = compiled.memory_analysis().argument_size_in_bytes, peak(compiled)
     kernels = sum(params["layers"][name]["kernel"].nbytes for name in PROJECTIONS)
     assert arguments["none"] - arguments["int8"] > 0.7 * kernels
-    assert arguments["int8"] - arguments["nf4"] > 0.1 * kernels
     assert peaks["none"] - peaks["int8"] > 0.6 * kernels
 
 
 @with_qwix
-@pytest.mark.parametrize("kind", ["int8", "nf4"])
-def test_an_inner_loop_learns_on_it(model, bases, kind):
+def test_an_inner_loop_learns_on_it(model, bases):
     engine = tiny_engine(model[0])
-    base = engine.put_base(bases[kind])
+    base = engine.put_base(bases["int8"])
     before = jax.device_get(base)
     candidates = [Candidate(random_rows((14, 14), c), 2e-2, 8, 0, (c,), (1,)) for c in range(2)]
     adapters, losses = engine.finetune(base, candidates, RECIPE)
@@ -144,13 +142,13 @@ def test_the_policy_of_a_run(home):
 def test_without_qwix(model, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"takes qwix, and that is not installed: pip install -e '.\[quant\]'"):
-        quantized.quantize(model[1], "nf4")
+        quantized.quantize(model[1], "int8")
     assert quantized.quantize(model[1], "none") is model[1]
 
 
 def test_all_weights_cannot_be_trained():
     values = config_lib.defaults()
-    values["model"]["quantization"] = "nf4"
+    values["model"]["quantization"] = "int8"
     values["outer"]["sft"]["rank"] = 0
     with pytest.raises(UserError, match=r"outer.sft.rank: is 0 \(all weights\), but quantized ones cannot be trained"):
         config_lib.from_dict(values)

@@ -1,4 +1,4 @@
-"""A base in 8 or 4 bits on which float adapters are trained (QLoRA, arXiv 2305.14314), stored by qwix.
+"""A base in 8 bits on which float adapters are trained (as QLoRA does with 4, arXiv 2305.14314), stored by qwix.
 
 A kernel of a layer's projections becomes a qwix.QArray, a pytree of integers [L, in, out] and of a scale for every
 block of inputs of an output. Everything else stays as it is: embedding, head, norms, biases, and the adapters.
@@ -18,7 +18,7 @@ BLOCK = 64  # inputs that share a scale, or the greatest divisor of 64 that goes
 
 
 def quantize(params: dict, kind: str) -> dict:
-    """Weights from the host -> the same on the host with kernels stored as `kind`: 'int8', 'nf4', or 'none'.
+    """Weights from the host -> the same on the host with kernels stored as `kind`: 'int8', or 'none'.
 
     One kernel at a time is on a device. Structs in the place of arrays give structs. UserError where qwix is absent.
     """
