@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import sys
 
 import jax
@@ -9,15 +10,14 @@ import jax.numpy as jnp
 import pytest
 
 from seal_jax import fit
-from seal_jax.config import Config, EngineConfig, Model, Parallel, Sampling, Training
-from seal_jax.engine.budget import on_device
+from seal_jax.config import Config, EngineConfig, Model, Parallel, Reward, Sampling, Training
 from seal_jax.errors import UserError
 from seal_jax.fitting import chips, report
 from seal_jax.fitting.flops import matmul_flops
 from seal_jax.fitting.hlo import Collective, collectives
-from seal_jax.fitting.measure import TooBig, fits, measure
+from seal_jax.fitting.measure import Measured, TooBig, fits, measure
 from seal_jax.fitting.models import PUBLISHED, abstract_weights, architecture
-from seal_jax.fitting.plan import LONGEST, MERGE, Plan, Workload
+from seal_jax.fitting.plan import EDIT_DECODE, LONGEST, MERGE, SCORE, Plan, Workload
 from seal_jax.fitting.roofline import Part, Work, between, round_terms
 
 V5E = chips.CHIPS["v5e"]
@@ -99,6 +99,8 @@ def test_bytes_sent_in_a_ring():
     assert Collective("all-reduce", 800, 4, 2).sent == 2400
     assert Collective("reduce-scatter", 200, 4).sent == 600
     assert Collective("collective-permute", 10, 2, 3).sent == 30
+    assert Collective("all-reduce", 800, 4).over_link == 600  # half to each neighbour
+    assert Collective("all-reduce", 800, 2).over_link == 800  # the other chip of a pair is the only one
 
 
 def test_flops_of_matrix_products():
@@ -115,7 +117,7 @@ def test_flops_of_matrix_products():
 
 
 def test_the_slowest_term_counts():
-    work = Work(flops=197e12, hbm=819e9 * 3, sent=V5E.ring, hops=1e6)
+    work = Work(flops=197e12, hbm=819e9 * 3, link=V5E.link, hops=1e6)
     assert work.terms(V5E) == pytest.approx({"FLOPs": 1.0, "HBM": 3.0, "interconnect": 2.0})
     assert work.seconds(V5E) == pytest.approx(3.0) and work.limit(V5E) == "HBM"
     busy = Work(197e12 * 4, 0, 0, 0)
@@ -137,10 +139,14 @@ def test_weights_of_published_models():
 
 @pytest.mark.parametrize("limit", [0, 1, 2, 3, 8, 13, 24, 100])
 def test_the_most_candidates_are_found(limit):
+    """Few looks are taken where memory grows linearly, and the answer is right where it does not."""
     sizes = [0, 1, 2, 3, 4, 5, 6, 7, 8, 12, 16, 24, 32, 48, 64, 96]
-    asked = []
-    assert report.most(lambda lanes: asked.append(lanes) or lanes <= limit) == max(s for s in sizes if s <= limit)
-    assert len(set(asked)) <= 8
+    best, asked = max(size for size in sizes if size <= limit), set()
+    assert report.most(lambda lanes: asked.add(lanes) or 10 + 3 * lanes, 10 + 3 * limit) == best
+    assert len(asked) <= 4
+    for power in (0.5, 2):
+        assert report.most(lambda lanes, power=power: lanes**power, limit**power) == best
+    assert report.most(lambda lanes: lanes if lanes < 4 else math.inf, limit) == min(best, 3)
 
 
 def test_what_the_compiler_says_it_needs():
@@ -154,9 +160,10 @@ def test_bad_flags_are_one_sentence(capsys, monkeypatch):
     for argv, said in [
         ([], "give --config=FILE"),
         ([f"--config={config}"], "give --topology=v5e-16"),
-        ([f"--config={config}", "--config.engine.candidates=0", "--topology=v5e-4"], "find one with --largest"),
         ([f"--config={config}", "--topology=v5e-5"], "--topology=v5e-5: no such slice; there are v5e-1, v5e-4"),
         ([f"--config={config}", "--config.engine.lanes=3", "--topology=v5e-4"], "lanes"),
+        ([f"--config={config}", "--config.engine.candidates=0", "--topology=v5e-4"], "find one with --largest"),
+        (["--config=configs/fewshot_smollm2.py", "--topology=v5e-4"], "the config's experiment is fewshot"),
         (["--nonsense"], "nonsense"),
     ]:
         fit.FLAGS.unparse_flags()
@@ -174,8 +181,43 @@ def test_without_libtpu(monkeypatch):
         chips.topology("v5e-4").devices()
 
 
+@pytest.mark.parametrize(
+    ("name", "engine", "said"),
+    [
+        (LONGEST, EngineConfig(candidates=8, remat_above=512), "activations with --config.engine.remat_above=0"),
+        (LONGEST, EngineConfig(candidates=8, remat_above=0), "--config.engine.candidates=4"),
+        (LONGEST, EngineConfig(candidates=1, remat_above=0, loss_chunk=64), "--config.engine.loss_chunk=32"),
+        (EDIT_DECODE, EngineConfig(decode_rows=64), "--config.engine.decode_rows=32"),
+        (SCORE, EngineConfig(candidates=8), "--config.engine.candidates=4"),
+    ],
+)
+def test_the_mend_fits_the_program(config, name, engine, said):
+    plan = report.make_plan(dataclasses.replace(config, engine=engine), jax.devices()[:1])
+    refusal = report.refusal(plan, name, 20 * 2**30, chips.topology("v5e-1"))
+    assert f"'{name}' needs 20.0 GiB of the 15.8 GiB of a chip" in refusal and said in refusal
+
+
+def test_the_largest_asks_all_programs_of_a_candidate(config, capsys, monkeypatch):
+    """Training would let 24 candidates in, scoring only eight."""
+    seen = []
+
+    def pretend(program, base, chips):
+        lanes, each = program.call.args[-1].shape[0] if program.name == SCORE else len(program.call.args[2]), 2**30
+        seen.append((program.name, lanes))
+        return Measured(program.name, lanes * each * (1.9 if program.name == SCORE else 0.6), 0.0, [], None), None
+
+    monkeypatch.setattr(report, "measure", pretend)
+    likelihood = dataclasses.replace(config, reward=Reward(accuracy_weight=0.0, likelihood_weight=1.0))
+    assert report.show_largest(likelihood, chips.topology("v5e-1"), jax.devices()[:1]) == 0
+    printed = capsys.readouterr().out
+    assert "8 candidates: 15.2 GiB, fits" in printed and "12 candidates: 22.8 GiB, does not fit" in printed
+    assert printed.endswith("The most candidates in flight on v5e-1: --config.engine.candidates=8\n")
+    assert (LONGEST, 8) in seen and (SCORE, 8) in seen
+
+
 # Real programs, for a slice of four chips
 
+RECORDED_ALONE, RECORDED_SHARED = 6.08, 6.95  # MiB on a chip
 WORKLOAD = Workload(longest=64, passage=48, line=16, prompt=32, edit=16, lesson=64, question=16)
 HF = {"model_type": "qwen2", "vocab_size": 1024, "hidden_size": 256, "num_hidden_layers": 3, "num_attention_heads": 4,
       "num_key_value_heads": 2, "intermediate_size": 512, "max_position_embeddings": 512}  # fmt: skip
@@ -211,21 +253,22 @@ def compiled(plan: Plan, name: str):
 
 
 def test_an_inner_step_for_a_slice(config, slice_of_four):
-    """Memory within a recorded bound; nothing is exchanged where every chip has a whole model, and within groups
-    where two share one."""
+    """Nothing is exchanged where every chip has a whole model, and within pairs where two share one; memory is as
+    recorded with libtpu 0.0.42, to a tenth."""
     topology, devices = slice_of_four
     alone, shared = (compiled(plan_of(config, devices, model), LONGEST) for model in (1, 2))
     assert alone.exchanged == []
-    assert {item.group for item in shared.exchanged} == {2} and shared.work.sent > 0
+    assert {item.group for item in shared.exchanged} == {2} and shared.work.link > 0
     assert alone.flops == pytest.approx(shared.flops)
-    for measured, bound in ((alone, 16), (shared, 16)):
-        assert 2 < measured.memory / 2**20 < bound
+    for measured, recorded in ((alone, RECORDED_ALONE), (shared, RECORDED_SHARED)):
+        assert measured.memory / 2**20 == pytest.approx(recorded, rel=0.1)
     assert fits(shared.memory, 0, topology.chip) and not fits(shared.memory, topology.chip.hbm, topology.chip)
 
 
 def test_all_programs_of_a_round(config, slice_of_four, capsys, monkeypatch):
     topology, devices = slice_of_four
-    monkeypatch.setattr(report, "make_plan", lambda config, devices: plan_of(config, devices, 2))
+    plan = plan_of(config, devices, 2)
+    monkeypatch.setattr(report, "make_plan", lambda config, devices: plan)
     assert report.show(config, topology, devices) == 0
     printed = capsys.readouterr().out
     for name in (LONGEST, "self-edits, a token", "answers, a token", "answers, score", "outer SFT step", MERGE):
@@ -235,13 +278,14 @@ def test_all_programs_of_a_round(config, slice_of_four, capsys, monkeypatch):
 
 
 def test_a_model_that_does_not_fit_is_refused_with_the_mend(config, slice_of_four, capsys):
-    """A 7B model whole on every 16 GB chip."""
+    """A 7B model whole on every 16 GB chip, without compiling: one sentence, and exit status 1."""
     topology, devices = slice_of_four
-    big = dataclasses.replace(config, model=Model(policy="Qwen/Qwen2.5-7B"))
-    plan = report.make_plan(big, devices)
-    assert on_device(plan.base) == pytest.approx(15.2e9, rel=0.01)
-    said = report.refusal(plan, LONGEST, 20 * 2**30, topology)
-    assert "does not fit v5e-4" in said and "of the 15.8 GiB of a chip" in said
-    assert said.endswith("split each model over more chips with --config.parallel.model=4.")
-    huge = report.make_plan(dataclasses.replace(config, model=Model(policy="Qwen/Qwen2.5-72B")), devices)
-    assert report.refusal(huge, LONGEST, 0.0, topology).endswith("take a slice with more chips.")
+    for policy, said in [
+        ("Qwen/Qwen2.5-7B", "28.4 GiB of the 15.8 GiB of a chip; split each model over more chips with "
+                            "--config.parallel.model=4."),
+        ("Qwen/Qwen2.5-72B", "take a slice with more chips."),
+    ]:  # fmt: skip
+        assert report.show(dataclasses.replace(config, model=Model(policy=policy)), topology, devices) == 1
+        refusal = capsys.readouterr().out.strip().split("\n\n")[-1]
+        begins = f"{policy} with 4 candidates in flight does not fit v5e-4: holding the weights needs "
+        assert refusal.startswith(begins) and refusal.endswith(said) and "\n" not in refusal

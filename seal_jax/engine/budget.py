@@ -117,7 +117,11 @@ def step_peak(engine: Engine, base: dict, recipe: Recipe, lanes: int, size: tupl
 
 def peak(compiled: jax.stages.Compiled) -> float:
     """Bytes that a program takes on a device while it runs, by its own account."""
-    stats = compiled.memory_analysis()
+    return peak_of(compiled.memory_analysis())
+
+
+def peak_of(stats) -> float:
+    """The same from its memory analysis."""
     results = stats.output_size_in_bytes - stats.alias_size_in_bytes
     return stats.argument_size_in_bytes + results + stats.temp_size_in_bytes + stats.generated_code_size_in_bytes
 

@@ -29,9 +29,9 @@ class Chip:
     cores: int = 1  # that slices' names count for each chip
 
     @property
-    def ring(self) -> float:
-        """Bytes/s that a chip can send along one axis of the torus, in both directions together."""
-        return self.interconnect / self.axes
+    def link(self) -> float:
+        """Bytes/s over one link in one direction."""
+        return self.interconnect / (2 * self.axes)
 
 
 CHIPS = {
@@ -61,8 +61,9 @@ class Topology:
             raise UserError(
                 "fit compiles with libtpu, which is not installed: pip install -e '.[tpu]' (it needs no TPU)"
             )
-        # What libtpu would ask of a TPU machine; there is none.
-        for name, value in {"TPU_ACCELERATOR_TYPE": "v5litepod-4", "TPU_WORKER_HOSTNAMES": "localhost"}.items():
+        # What libtpu would ask of a TPU machine; there is none, so that other processes may have loaded it too.
+        asked = {"TPU_ACCELERATOR_TYPE": "v5litepod-4", "TPU_WORKER_HOSTNAMES": "localhost"}
+        for name, value in {**asked, "ALLOW_MULTIPLE_LIBTPU_LOAD": "true"}.items():
             os.environ.setdefault(name, value)
         os.environ["TPU_SKIP_MDS_QUERY"] = "1"
         import jax
@@ -76,7 +77,8 @@ class Topology:
         try:
             return topologies.get_topology_desc(platform="tpu", topology_name=self.libtpu, **options).devices
         except jax.errors.JaxRuntimeError as error:
-            raise UserError(f"--topology={self.name}: libtpu has no {self.libtpu} ({error})") from error
+            said = str(error).splitlines()[0]
+            raise UserError(f"--topology={self.name}: libtpu does not give {self.libtpu} ({said})") from error
 
 
 def has_libtpu() -> bool:

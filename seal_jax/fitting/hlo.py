@@ -30,6 +30,11 @@ class Collective:
         factor = {"all-reduce": 2 * others, "reduce-scatter": self.group - 1, "collective-permute": 1.0}
         return self.count * self.bytes * factor.get(self.kind, others)
 
+    @property
+    def over_link(self) -> float:
+        """Those that go over one link in one direction: a ring uses two links of each chip, a pair has but one."""
+        return self.sent / (2 if self.group > 2 else 1)
+
 
 def collectives(text: str) -> list[Collective]:
     """The collectives of a compiled program, each kind, size and group once. A loop whose length is not a constant of

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import jax
 
-from seal_jax.engine.budget import on_device, peak
+from seal_jax.engine.budget import on_device, peak_of
 from seal_jax.fitting.chips import GIB, Chip
 from seal_jax.fitting.flops import matmul_flops
 from seal_jax.fitting.hlo import Collective, collectives
@@ -44,15 +44,19 @@ def measure(program: Program, base: dict, chips: int) -> tuple[Measured, jax.sta
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
         raise TooBig(str(error)) from error
-    stats = compiled.memory_analysis()
+    return read_off(program, base, flops, compiled.memory_analysis(), compiled.as_text()), compiled
+
+
+def read_off(program: Program, base: dict, flops: float, stats, text: str) -> Measured:
+    """From the compiler's memory analysis of a program and its text."""
     results = stats.output_size_in_bytes - stats.alias_size_in_bytes
     temporary, arguments = stats.temp_size_in_bytes, stats.argument_size_in_bytes
     weights = on_device(base)
     written = stats.output_size_in_bytes if program.trains else results
-    hbm = program.reads * weights + max(arguments - weights, 0) + written + 2 * temporary
-    found = collectives(compiled.as_text())
-    work = Work(flops, hbm, sum(c.sent for c in found), sum(c.count * (c.group - 1) for c in found))
-    return Measured(program.name, peak(compiled), flops, found, work), compiled
+    hbm = program.read + max(arguments - weights, 0) + written + 2 * temporary
+    found = collectives(text)
+    work = Work(flops, hbm, sum(c.over_link for c in found), sum(c.count * (c.group - 1) for c in found))
+    return Measured(program.name, peak_of(stats), flops, found, work)
 
 
 def fits(memory: float, resident: float, chip: Chip) -> bool:

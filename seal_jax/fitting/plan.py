@@ -10,6 +10,7 @@ import numpy as np
 
 from seal_jax.config import Config
 from seal_jax.engine import packing
+from seal_jax.engine.budget import on_device
 from seal_jax.engine.engine import Engine, Recipe
 from seal_jax.engine.packing import Lanes
 from seal_jax.engine.programs import Call
@@ -38,11 +39,11 @@ class Workload:
 
 @dataclass(frozen=True)
 class Program:
-    """One program: `reads` passes over the weights; `trains`: its donated state is written anew, all of it."""
+    """One program: `read`, bytes of weights that it reads on one chip; `trains`: its whole donated state is written."""
 
     name: str
     call: Call
-    reads: int
+    read: float
     trains: bool = False
 
 
@@ -105,8 +106,8 @@ class Plan:
         shape = how.accumulation, how.batch_size
         batch = self.engine.blank_step(lanes, shape, (lanes.total, packing.bucket(length)))
         call = self.engine.step_call(self.base, state, hyper, how, batch)
-        tokens = lanes.each * how.batch_size * packing.bucket(length)
-        return Program(name, call, self._passes(tokens) * how.accumulation, trains=True)
+        read = self._read_in_training(lanes.each * how.batch_size, packing.bucket(length))
+        return Program(name, call, read * how.accumulation, trains=True)
 
     def outer_step(self) -> Program:
         how, layout = recipe(self.config.outer.sft), self.engine.layout
@@ -115,7 +116,7 @@ class Plan:
         batch = sft.Batch(*layout.put((_struct(np.int32, *shape), _struct(np.float32, *shape)), None, "candidate"),
                           layout.put(_struct(np.bool_)))  # fmt: skip
         call = self.engine.teach_call(self.base, self._state(how), layout.put(_hyper(())), how, batch)
-        return Program(TEACH, call, self._passes(how.batch_size * shape[2]) * shape[0], trains=True)
+        return Program(TEACH, call, self._read_in_training(how.batch_size, shape[2]) * shape[0], trains=True)
 
     def prefill(self, name: str) -> Program:
         sampling, load = self.config.sampling, self.load
@@ -134,7 +135,7 @@ class Plan:
         variables, lora = self._variables(name == ANSWER_PREFILL)
         prompts = self.engine.layout.put_candidates(prompts)
         rules, room = self._rules(name == ANSWER_PREFILL), packing.bucket(room)
-        return Program(name, self.engine.prefill_call(variables, lora, prompts, rules, room), 1)
+        return Program(name, self.engine.prefill_call(variables, lora, prompts, rules, room), self._read())
 
     def decode(self, name: str, prefill: tuple[Program, jax.stages.Compiled]) -> Program:
         """One token of every row, from what the compiled prefill leaves."""
@@ -147,14 +148,15 @@ class Plan:
         variables, lora = self._variables(name == ANSWER_DECODE)
         until = _struct(np.int32)
         call = self.engine.decode_call(variables, lora, state, keys, self._rules(name == ANSWER_DECODE), until)
-        return Program(name, call, 1)
+        return Program(name, call, self._read())
 
     def score(self) -> Program:
         lanes, rows = self._asked_lanes(), packing.count_bucket(self.load.questions)
         shape = lanes.total, rows, packing.bucket(self.load.question)
         arrays = self.engine.layout.put_candidates((_struct(np.int32, *shape), _struct(np.float32, *shape)))
         variables, lora = self._variables(True)
-        return Program(SCORE, self.engine.score_call(variables, lora, *arrays), 1)
+        read = self._read(1, self._head_chunks(shape[2]))
+        return Program(SCORE, self.engine.score_call(variables, lora, *arrays), read)
 
     def merge(self) -> Program:
         lora, layout = recipe(self.config.outer.sft).lora, self.engine.layout
@@ -163,7 +165,7 @@ class Plan:
         def run(base, adapter):
             return layout.constrain(merge(base, adapter, lora))
 
-        return Program(MERGE, Call("merge", run, (self.base, layout.put(adapter))), 1)
+        return Program(MERGE, Call("merge", run, (self.base, layout.put(adapter))), on_device(self.base))
 
     def parts(self, work: dict[str, Work]) -> list[Part]:
         """The round: every program with how often it is called."""
@@ -200,14 +202,26 @@ class Plan:
             f"the longest self-edit sampled together with others has {load.edit} tokens; {load.questions} questions to "
             f"a passage, of {load.question} tokens, each answered with {config.reward.answer_tokens}",
             "every term at the chip's peak, and the greatest of FLOPs, HBM and interconnect counts: no run is faster",
-            "HBM: weights once for each pass over them, other arguments and results once, temporaries twice",
-            "interconnect: groups form rings along one axis of the torus; 1 µs a hop",
+            "HBM: blocks once for each pass over them and the head for each chunk of the loss, other arguments and "
+            "results once, temporaries twice",
+            "interconnect: the chips of a group form a ring, a pair has one link; 1 µs a hop",
             "not counted: the host, judging, compiling, loading, and the evaluation rows",
         ]
 
-    def _passes(self, tokens: int) -> int:
-        """Over the weights in a training step of so many tokens on a device: forward, backward, and recomputing."""
-        return 3 if tokens > self.config.engine.remat_above else 2
+    def _read_in_training(self, rows: int, length: int) -> float:
+        """Bytes of weights read for one gradient of so many rows on a device: forward, backward, and what is recomputed
+        (the head always is)."""
+        passes = 3 if rows * length > self.config.engine.remat_above else 2
+        return self._read(passes, 3 * self._head_chunks(length))
+
+    def _read(self, passes: int = 1, heads: int = 1) -> float:
+        """Bytes of weights in so many passes over the blocks and uses of the head; the embedding is looked up in."""
+        head = on_device(self.base.get("lm_head", self.base["embed"]))
+        return passes * on_device(self.base["layers"]) + heads * head
+
+    def _head_chunks(self, length: int) -> int:
+        """Chunks in which the head is applied to rows of so many tokens."""
+        return -(-(length - 1) // self.config.engine.loss_chunk)
 
     def _asked_lanes(self) -> Lanes:
         return Lanes.holding(self.candidates * self.asked_chunks, self.engine.layout.devices)

@@ -1,18 +1,30 @@
 """The tables of a fit, and the sentence about what does not."""
 
 import dataclasses
+import functools
+import math
 import sys
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from seal_jax.config import Config
-from seal_jax.engine.budget import most, on_device
+from seal_jax.engine.budget import on_device
 from seal_jax.engine.engine import Engine
 from seal_jax.fitting.chips import Topology
 from seal_jax.fitting.hlo import Collective
 from seal_jax.fitting.measure import Measured, TooBig, fits, gib, measure
 from seal_jax.fitting.models import abstract_weights, architecture
-from seal_jax.fitting.plan import EDIT_DECODE, EDIT_PREFILL, LONGEST, MERGE, TEACH, Plan
+from seal_jax.fitting.plan import (
+    ANSWER_DECODE,
+    ANSWER_PREFILL,
+    EDIT_DECODE,
+    EDIT_PREFILL,
+    LONGEST,
+    MERGE,
+    SCORE,
+    TEACH,
+    Plan,
+)
 from seal_jax.fitting.roofline import round_terms
 from seal_jax.outer.actor import other_bases
 from seal_jax.parallel import make_layout
@@ -20,6 +32,7 @@ from seal_jax.runs.progress import duration
 from seal_jax.runs.terminal import columns
 
 WIDTH = 100
+WEIGHTS = "holding the weights"
 
 
 def make_plan(config: Config, devices: Sequence) -> Plan:
@@ -36,6 +49,8 @@ def show(config: Config, topology: Topology, devices: Sequence) -> int:
     plan = make_plan(config, devices)
     weights, copies = on_device(plan.base), other_bases(config)
     print(heading(plan, topology, weights, copies), flush=True)
+    if too_heavy(plan, topology):
+        return 1
     done, found = {}, {}
     for name, make in plan.programs().items():
         problem = None
@@ -58,31 +73,54 @@ def show(config: Config, topology: Topology, devices: Sequence) -> int:
 
 
 def show_largest(config: Config, topology: Topology, devices: Sequence) -> int:
-    """Find the most candidates in flight with which the longest inner step fits -> exit status."""
-    groups = make_plan(config, devices).engine.layout.devices
-    tried: dict[int, bool] = {}
+    """Find the most candidates in flight with which they can be trained, asked and scored -> exit status."""
+    plan = make_plan(config, devices)
+    groups, resident = plan.engine.layout.devices, other_bases(config) * on_device(plan.base)
+    print(heading(plan, topology, on_device(plan.base), other_bases(config)), flush=True)
+    if too_heavy(plan, topology):
+        return 1
 
-    def goes(lanes: int) -> bool:
-        if lanes not in tried:
-            chosen = dataclasses.replace(config.engine, candidates=lanes * groups)
-            plan = make_plan(dataclasses.replace(config, engine=chosen), devices)
-            try:
-                measured, _ = measure(plan.programs()[LONGEST]({}), plan.base, topology.chips)
-                resident = other_bases(config) * on_device(plan.base)
-                tried[lanes] = fits(measured.memory, resident, topology.chip)
-                needs = f"{gib(measured.memory + resident)} GiB"
-            except TooBig as error:
-                tried[lanes] = False
-                needs = f"{gib(error.needs)} GiB" if error.needs else "too much"
-            print(f"{lanes * groups} candidates: {needs}, {'fits' if tried[lanes] else 'does not fit'}", flush=True)
-        return tried[lanes]
+    @functools.cache
+    def needs(lanes: int) -> float:
+        """Bytes of the greatest program with so many candidates to a group."""
+        chosen = dataclasses.replace(config.engine, candidates=lanes * groups)
+        makers, done, most_bytes = make_plan(dataclasses.replace(config, engine=chosen), devices).programs(), {}, 0.0
+        for name in (LONGEST, ANSWER_PREFILL, ANSWER_DECODE, SCORE):
+            if name in makers and most_bytes + resident <= topology.chip.hbm:
+                try:
+                    program = makers[name](done)
+                    measured, compiled = measure(program, plan.base, topology.chips)
+                    done[name], most_bytes = (program, compiled), max(most_bytes, measured.memory)
+                except TooBig as error:
+                    most_bytes = error.needs or math.inf
+        said = "fits" if most_bytes + resident <= topology.chip.hbm else "does not fit"
+        print(f"{lanes * groups} candidates: {gib(most_bytes + resident)} GiB, {said}", flush=True)
+        return most_bytes + resident
 
-    best = most(goes)
+    best = most(needs, topology.chip.hbm)
     if best == 0:
-        print(refusal(make_plan(config, devices), LONGEST, 0.0, topology))
+        print(f"\n{refusal(plan, LONGEST, 0.0, topology)}")
         return 1
     print(f"\nThe most candidates in flight on {topology.name}: --config.engine.candidates={best * groups}")
     return 0
+
+
+def most(needs: Callable[[int], float], room: float, limit: int = 512) -> int:
+    """The greatest number of lanes to a group, among those that the engine uses, whose `needs` are within `room`; 0 for
+    none. Needs grow about linearly, which tells where to look: each look compiles."""
+    sizes = [*range(1, 9)]
+    while sizes[-1] < limit:
+        sizes += [sizes[-1] * 3 // 2, sizes[-1] * 2]
+    if needs(1) > room:
+        return 0
+    each = max(needs(4) - needs(1), 1.0) / 3
+    likely = 1 + (room - needs(1)) / each if each < math.inf else 2
+    at = max(place for place, size in enumerate(sizes) if size <= likely)
+    while at + 1 < len(sizes) and needs(sizes[at]) <= room and needs(sizes[at + 1]) <= room:
+        at += 1
+    while needs(sizes[at]) > room:
+        at -= 1
+    return sizes[at]
 
 
 def heading(plan: Plan, topology: Topology, weights: float, copies: int) -> str:
@@ -104,7 +142,7 @@ def program_table(found: Mapping[str, Measured], resident: float, topology: Topo
         total = measured.memory + resident
         rows.append(
             [name, gib(total), f"{total / topology.chip.hbm:.0%}", f"{measured.flops / 1e9:,.1f}"]
-            + [f"{measured.work.sent / 2**20:,.1f}", summary(measured.exchanged)]
+            + [f"{sum(item.sent for item in measured.exchanged) / 2**20:,.1f}", summary(measured.exchanged)]
         )
     header = ["program, on each chip", "GiB", "of HBM", "GFLOPs", "MiB sent", "collectives"]
     return columns(header, rows)
@@ -134,7 +172,7 @@ def round_table(plan: Plan, found: Mapping[str, Measured], topology: Topology) -
     table = columns(["of a round", "calls", "ms each", "limited by", "in all"], rows)
     peaks = (
         f"{chip.name}: {chip.flops / 1e12:.0f} TFLOP/s bfloat16, HBM {chip.hbm_bandwidth / 1e9:.0f} GB/s, "
-        f"{chip.ring / 1e9:.0f} GB/s sent along one axis of the interconnect"
+        f"{chip.link / 1e9:.0f} GB/s over a link of the interconnect in each direction"
     )
     notes = "\n".join(
         textwrap.fill(note, WIDTH, initial_indent="- ", subsequent_indent="  ") for note in [peaks, *plan.assumptions()]
@@ -143,14 +181,28 @@ def round_table(plan: Plan, found: Mapping[str, Measured], topology: Topology) -
     return f"{table}\n\nA round takes at least {duration(total)}, limited by {limit} ({shares}), where\n{notes}"
 
 
+def too_heavy(plan: Plan, topology: Topology) -> bool:
+    """Whether the weights alone, or two sets of them while one is merged, do not fit, which no compiler need say."""
+    weights, copies = on_device(plan.base), other_bases(plan.config)
+    least = {WEIGHTS: weights}
+    if plan.config.outer.rounds and plan.config.outer.sft.rank:
+        least[MERGE] = 2 * weights
+    for name, needed in least.items():
+        if not fits(needed, copies * weights, topology.chip):
+            print(f"\n{refusal(plan, name, needed, topology)}", flush=True)
+            return True
+    return False
+
+
 def refusal(plan: Plan, name: str, needs: float, topology: Topology) -> str:
     """One sentence: what does not fit, and what to change."""
     config = plan.config
     copies = other_bases(config)
     needed = f"needs {gib(needs + copies * on_device(plan.base))} GiB of" if needs else "does not fit in"
+    what = name if name == WEIGHTS else repr(name)
     return (
         f"{config.model.policy} with {config.engine.candidates} candidates in flight does not fit {topology.name}: "
-        f"'{name}' {needed} the {gib(topology.chip.hbm)} GiB of a chip; {mend(plan, name, topology)}."
+        f"{what} {needed} the {gib(topology.chip.hbm)} GiB of a chip; {mend(plan, name, topology)}."
     )
 
 
@@ -175,5 +227,7 @@ def mend(plan: Plan, name: str, topology: Topology) -> str:
         return "recompute activations with --config.engine.remat_above=0"
     if name in (TEACH, MERGE):
         return f"split each model over more chips with --config.parallel.model={min(2 * model, topology.chips)}"
+    if config.engine.candidates <= plan.engine.layout.devices:
+        return f"lower --config.engine.loss_chunk={config.engine.loss_chunk // 2}, or take a slice with more chips"
     fewer = max(1, config.engine.candidates // 2)
     return f"train fewer candidates together with --config.engine.candidates={fewer}"

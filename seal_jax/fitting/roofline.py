@@ -11,16 +11,17 @@ TERMS = ("FLOPs", "HBM", "interconnect")
 
 @dataclass(frozen=True)
 class Work:
-    """What one call asks of one chip: FLOPs, bytes to and from HBM, bytes sent, and hops one after another."""
+    """What one call asks of one chip: FLOPs, bytes to and from HBM, bytes over one link in one direction, and hops one
+    after another."""
 
     flops: float
     hbm: float
-    sent: float
+    link: float
     hops: float
 
     def terms(self, chip: Chip) -> dict[str, float]:
         """Seconds of each term."""
-        seconds = self.flops / chip.flops, self.hbm / chip.hbm_bandwidth, self.sent / chip.ring + self.hops * HOP
+        seconds = self.flops / chip.flops, self.hbm / chip.hbm_bandwidth, self.link / chip.link + self.hops * HOP
         return dict(zip(TERMS, seconds, strict=True))
 
     def seconds(self, chip: Chip) -> float:
