@@ -155,6 +155,7 @@ def connect(timeout_s: int = 30) -> None:
                 f"JAX_NUM_PROCESSES is set, but {error} is not as it must be; set JAX_COORDINATOR_ADDRESS=HOST:PORT "
                 "and the numbers JAX_NUM_PROCESSES and JAX_PROCESS_ID, or none of them"
             ) from error
+    jax.config.update("jax_enable_preemption_service", False)  # which would keep SIGTERM from ending a process
     if os.environ.get("JAX_PLATFORMS") == "cpu":
         jax.config.update("jax_cpu_collectives_implementation", "gloo")
     try:

@@ -57,7 +57,7 @@ def test_a_lost_process_ends_the_other_and_both_finish_the_run_later(values, tmp
     edits = workdir / "self_edits.jsonl"
     while all(p.poll() is None for p in processes) and not (edits.exists() and edits.stat().st_size):
         time.sleep(0.05)
-    processes[1].send_signal(signal.SIGKILL)
+    processes[1].send_signal(signal.SIGTERM)  # what schedulers send first
     killed = time.monotonic()
     _, errors = processes[0].communicate(timeout=2 * MINUTE)
     processes[1].communicate()
