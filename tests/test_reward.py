@@ -57,6 +57,6 @@ def test_the_mean_over_retrains_leaves_out_what_is_not_known():
 
 def test_scores_of_a_passage():
     found = scores(BASE, [[BETTER, BASE], [BETTER]], LIKELIHOOD)
-    assert found == Scores([1.0, 2.0], 0.0, [8.0, 16.0], 0.0)
+    assert found == Scores([1.0, 2.0], 0.0, [8.0, 16.0], 0.0, [0.75, 1.0])
     nothing_held_out = trial([-1.0], heldout=[False])
-    assert scores(nothing_held_out, [[nothing_held_out]], LIKELIHOOD) == Scores([0.0], 0.0, [None], None)
+    assert scores(nothing_held_out, [[nothing_held_out]], LIKELIHOOD) == Scores([0.0], 0.0, [None], None, [None])
