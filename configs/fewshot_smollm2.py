@@ -21,7 +21,7 @@ def get_config(size: str = "") -> ConfigDict:
     # Grids of at most 3 × 3 to learn from and 5 × 5 to evaluate on. Each digit is a token, so blanks would only add.
     config.arc.update(train_ids=TRAIN, evaluation_ids=EVALUATION, largest_side=5, blanks=False)
     config.arc.update(examples=8, example_tokens=256, most_steps=48)
-    # Unconstrained, this model rarely writes a valid self-edit: python benchmarks/constrained.py tells how rarely.
+    # Under the grammar no attempt is lost to an invalid self-edit.
     config.arc.update(constrained=True, most_epochs=2, least_rate=1e-4, most_rate=3e-3, oracle_rate=1e-3)
     config.sampling.update(temperature=0.8, top_p=1.0, max_new_tokens=128)
     config.inner.update(rank=16, alpha=32.0, targets=ALL_PROJECTIONS, batch_size=2, schedule="cosine", warmup_steps=2)
