@@ -117,6 +117,8 @@ class Scripted:
     def rules(self, *_):
         return None
 
+    stopper = rules
+
     def generate(self, base, adapters, lora, prompts, seeds, *_):
         self.asked.append([seed for lane in seeds[0] for seed in lane])
         out = []

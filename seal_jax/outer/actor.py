@@ -1,5 +1,6 @@
 """A model in a role: the policy that writes self-edits, the student that learns from them, or a judge."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import jax
@@ -48,6 +49,15 @@ class Actor:
         """An example as tokens and loss weights."""
         tokens, weights = self.tokenizer.encode_example(example)
         return Row(tuple(tokens), tuple(weights))
+
+    def stopper(self, texts: Sequence[str]) -> Callable[[list[int]], bool] | None:
+        """Whether tokens hold one of the texts that end a row, for Engine.generate; None where there are none."""
+
+        def stopped(tokens: list[int]) -> bool:
+            written = self.tokenizer.decode(tokens)
+            return any(text in written for text in texts)
+
+        return stopped if texts else None
 
     def rules(self, temperature: float, top_p: float, top_k: int) -> Sampling:
         """Sampling rules that stop at this model's end tokens."""

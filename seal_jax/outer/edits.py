@@ -53,37 +53,25 @@ def sample_edits(policy: Actor, items: Sequence, task: Task, plan: EditPlan, don
             for k, written in enumerate(lane)
         ]
         for attempt in range(1, plan.attempts):
-            again = [record for record in records if record["problem"]]
-            if again:
-                found = zip(again, _write_again(policy, plan, again, prompts, attempt), strict=True)
-                by_id = {item.id: item for item in chunk}
-                for record, [written] in found:
-                    fresh = _record(task, plan, by_id[record["passage"]], record["sample"], *written)
-                    record.update(fresh, attempts=attempt + 1)
+            again = [place for place, record in enumerate(records) if record["problem"]]
+            if not again:
+                break
+            asked = [(chunk[place // plan.samples], place % plan.samples) for place in again]
+            seeds = [[(*plan.seed, item_number(item), k, attempt)] for item, k in asked]
+            out = _write(policy, plan, [prompts[item.id] for item, _ in asked], seeds)
+            for place, (item, k), [written] in zip(again, asked, out, strict=True):
+                records[place] = _record(task, plan, item, k, *written) | {"attempts": attempt + 1}
         yield records
-
-
-def _write_again(policy: Actor, plan: EditPlan, records: Sequence[dict], prompts: dict, attempt: int) -> list[list]:
-    """One more sample in the place of each of the records."""
-    seeds = [
-        [(*plan.seed, zlib.crc32(record["passage"].encode()), record["sample"], attempt)] for record in records
-    ]
-    return _write(policy, plan, [prompts[record["passage"]] for record in records], seeds)
 
 
 def _write(policy: Actor, plan: EditPlan, prompts: Sequence[list[int]], seeds) -> list[list[tuple[str, int]]]:
     """(text, number of its tokens) of each sample of each prompt."""
     sampling = plan.sampling
     stop_strings = sampling.stop_strings
-
-    def stopped(tokens):
-        text = policy.tokenizer.decode(tokens)
-        return any(stop in text for stop in stop_strings)
-
     rules = policy.rules(sampling.temperature, sampling.top_p, sampling.top_k)
     out = policy.engine.generate(
         policy.base, None, None, [list(prompts)], [seeds], rules, sampling.max_new_tokens,
-        stopped if stop_strings else None, plan.grammar,
+        policy.stopper(stop_strings), plan.grammar,
     )[0]  # fmt: skip
     return [[(_cut(policy.tokenizer.decode(tokens), stop_strings), len(tokens)) for tokens in lane] for lane in out]
 

@@ -104,6 +104,7 @@ def _groups(chunks: Sequence[list[int]], asked: Sequence[int], rows: int) -> lis
 
 def lesson_of(student: Actor, trial: Trial, task: Task, plan: TrialPlan) -> Lesson:
     """What a trial trains on; nothing where it has no self-edit."""
+
     def length(example: Example) -> int:
         return len(student.tokenizer.encode_example(example)[0])
 
@@ -140,14 +141,8 @@ def _answers(student: Actor, adapters, lora, questions, limit: int, stops: Seque
     """Greedy answers to every question -> [candidate][question]."""
     prompts = [[student.tokenizer.encode_prompt(prompt) for prompt in lane] for lane in questions]
     seeds = [[[(0,)] for _ in lane] for lane in prompts]
-
-    def stopped(tokens):
-        text = student.tokenizer.decode(tokens)
-        return any(stop in text for stop in stops)
-
-    out = student.engine.generate(
-        student.base, adapters, lora, prompts, seeds, student.rules(0.0, 1.0, 0), limit, stopped if stops else None
-    )
+    greedy, stopped = student.rules(0.0, 1.0, 0), student.stopper(stops)
+    out = student.engine.generate(student.base, adapters, lora, prompts, seeds, greedy, limit, stopped)
     return [[student.tokenizer.decode(samples[0]).strip() for samples in lane] for lane in out]
 
 

@@ -46,7 +46,7 @@ def render(folder: epath.Path) -> str:
         noun=noun,
         solved=[list(terminal.SOLVED_HEADER), terminal.solved(lines)] if noun == "tasks" and lines else None,
         config=config,
-        facts=_facts(config, passages, table.judge_of(trials)),
+        facts=_facts(config, passages, table.judge_of(trials), noun),
         headlines=headlines(lines),
         complete=_complete(config, lines, noun),
         tables=[_row_table(lines, measure) for measure in MEASURES] if lines else [],
@@ -86,14 +86,13 @@ def headlines(lines: Sequence[table.Line]) -> list[str]:
     return found
 
 
-def _facts(config: Mapping, passages: Sequence[Mapping], judge: str) -> list[tuple[str, str]]:
+def _facts(config: Mapping, passages: Sequence[Mapping], judge: str, noun: str) -> list[tuple[str, str]]:
     """What the run is, in a few words each."""
     if not config:
         return []
     model, data, reward, outer = config["model"], config["data"], config["reward"], config["outer"]
     weights = {"accuracy": reward["accuracy_weight"], "gain in log-likelihood": reward["likelihood_weight"]}
     counts = {role: sum(passage["role"] == role for passage in passages) for role in ("train", "evaluation")}
-    noun = table.NOUNS[config.get("experiment", "single_passage")]
     return [
         ("policy", model["policy"]),
         ("student", STUDENTS.get(model["student"], model["student"])),
