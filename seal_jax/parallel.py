@@ -72,6 +72,18 @@ class Layout:
         """Inside jit: keep a tree of weights where `weight_shardings` has them, so that programs fit each other."""
         return jax.tree.map(jax.lax.with_sharding_constraint, tree, self.weight_shardings(tree, **how))
 
+    def constrain_heads(self, tree: Any) -> Any:
+        """Inside jit: keep keys and values [C, L, B, K, S_kv, H] split along 'model' by their heads; what has fewer
+        axes is left alone."""
+
+        def one(leaf):
+            if leaf.ndim < 6:
+                return leaf
+            split = MODEL if leaf.shape[3] % self.model == 0 else None
+            return jax.lax.with_sharding_constraint(leaf, self.sharding(CANDIDATE, None, None, split))
+
+        return jax.tree.map(one, tree)
+
 
 def make_layout(model: int = 1, backend: str = "shard_map", devices: Sequence | None = None) -> Layout:
     """A layout of all devices (or those given), `model` to a group. Raises UserError where that does not go."""

@@ -12,7 +12,7 @@ from tiny_training import LORA, VOCAB, random_adapter, stack, tiny_model
 from seal_jax.model import transformer
 from seal_jax.model.layout import leaves
 from seal_jax.model.lora import PROJECTIONS
-from seal_jax.model.transformer import Cache, RMSNorm, Transformer, extend
+from seal_jax.model.transformer import Prompts, RMSNorm, Transformer, make_room
 
 TOKENS = np.random.default_rng(0).integers(3, VOCAB, (3, 21)).astype(np.int32)
 
@@ -62,16 +62,30 @@ def test_attention_equals_a_loop_over_heads():
             scores = q[b, head].astype(float) @ k[b, head // 3].T / np.sqrt(8)
             weights = np.where(mask[b], np.exp(scores), 0)
             expected[b, :, head * 8 : head * 8 + 8] = weights / weights.sum(-1, keepdims=True) @ v[b, head // 3]
-    close(transformer.attend(q, (k, v), None, [mask]), expected)
-    for cut in (1, 4):  # the same keys, some of them in the cache
-        parts = (k[:, :, cut:], v[:, :, cut:]), (k[:, :, :cut], v[:, :, :cut])
-        close(transformer.attend(q, *parts, [mask[:, :, :cut], mask[:, :, cut:]]), expected)
+    close(transformer.attend(q, [(k, v)], [mask]), expected)
+    for cut in (1, 4):  # the same keys in two parts
+        parts = [(k[:, :, :cut], v[:, :, :cut]), (k[:, :, cut:], v[:, :, cut:])]
+        close(transformer.attend(q, parts, [mask[:, :, :cut], mask[:, :, cut:]]), expected)
+
+
+def test_rows_that_share_keys_attend_to_them_as_if_each_had_its_own():
+    """Six rows over two prompts, three to a prompt, with keys of their own behind them."""
+    rng = np.random.default_rng(5)
+    q, k, v = (rng.standard_normal((6, heads, 2, 8)).astype(np.float32) for heads in (6, 2, 2))
+    shared = [rng.standard_normal((2, 2, 7, 8)).astype(np.float32) for _ in range(2)]
+    seen = rng.random((2, 2, 7)) < 0.7
+    causal = np.broadcast_to(np.tril(np.ones((2, 2), bool)), (6, 2, 2))
+    got = transformer.attend(q, [shared, (k, v)], [seen, causal])
+    both = zip(shared, (k, v), strict=True)
+    whole = [np.concatenate([np.repeat(part, 3, axis=0), own], axis=2) for part, own in both]
+    mask = np.concatenate([np.repeat(seen, 3, axis=0), causal], axis=2)
+    close(got, transformer.attend(q, [whole], [mask]))
 
 
 def test_attention_is_safe_with_large_scores():
     big = jnp.full((1, 1, 3, 4), 100.0)
     value = jnp.arange(12.0).reshape(1, 1, 3, 4)
-    out = transformer.attend(big, (big, value), None, [np.ones((1, 3, 3), bool)])
+    out = transformer.attend(big, [(big, value)], [np.ones((1, 3, 3), bool)])
     close(out[0], np.tile(value[0, 0].mean(0), (3, 1)))
 
 
@@ -132,18 +146,18 @@ def test_bfloat16_is_near_float32():
 
 
 def in_pieces(model, variables, tokens, pieces, start):
-    """Logits of tokens [B, T] fed piece by piece through a cache of more slots than are needed."""
-    config, batch = model.config, tokens.shape[0]
-    room = (config.num_layers, batch, config.num_kv_heads, tokens.shape[1] + 5, config.head_dim)
-    junk = jnp.full(room, 1e3)  # what stands in slots not in use must not matter
-    cache, logits, at = Cache(junk, junk, jnp.int32(0), jnp.asarray(start, jnp.int32)), [], 0
-    for piece in pieces:
-        hidden, new = jitted(model, None)(variables, tokens[:, at : at + piece], cache)
-        assert new[0].shape == (*room[:3], piece, room[4])
-        cache, at = extend(cache, new), at + piece
-        logits.append(model.apply({"params": variables["params"]}, hidden, method="logits"))
-        assert int(cache.filled) == at
-    return np.asarray(jnp.concatenate(logits, axis=1))
+    """Logits of tokens [B, T] whose first piece is read as a prompt, padded on the left up to slot `start` [B], and the
+    others one by one through a cache with more slots than are needed."""
+    hidden, prompts = jitted(model, None)(variables, tokens[:, : pieces[0]], start=jnp.asarray(start, jnp.int32))
+    cache, at, all_hidden = make_room(prompts, tokens.shape[0], tokens.shape[1]), pieces[0], [hidden]
+    cache = cache._replace(k=cache.k + 1e3, v=cache.v + 1e3)  # what stands in slots not in use must not matter
+    for piece in pieces[1:]:
+        hidden, cache = jitted(model, None)(variables, tokens[:, at : at + piece], cache)
+        at += piece
+        all_hidden.append(hidden)
+        assert int(cache.filled) == at - pieces[0]
+    hidden = jnp.concatenate(all_hidden, axis=1)
+    return np.asarray(model.apply({"params": variables["params"]}, hidden, method="logits"))
 
 
 @pytest.mark.parametrize("kind", ["llama", "qwen3"])
@@ -158,6 +172,21 @@ def test_the_cache_changes_nothing(kind):
         close(got[row, begin:], full(model, variables, TOKENS[row : row + 1, begin:])[0])
 
 
+def test_rows_that_share_a_prompt_go_on_from_it_each_for_itself():
+    """Two prompts of different lengths, three rows behind each."""
+    config, base = tiny_model("qwen3")
+    model = Transformer(config, LORA.scale)
+    variables = {"params": base, "lora": random_adapter(base)}
+    prompts, start = TOKENS[:2, :12], [0, 5]
+    own = np.random.default_rng(3).integers(0, VOCAB, (6, 4))
+    _, read = jitted(model, None)(variables, prompts, start=jnp.asarray(start, jnp.int32))
+    hidden, _ = jitted(model, None)(variables, own, make_room(read, 6, 5))
+    got = model.apply({"params": base}, hidden, method="logits")
+    for row in range(6):
+        tokens = np.concatenate([prompts[row // 3, start[row // 3] :], own[row]])
+        close(got[row], full(model, variables, tokens[None])[0, -4:])
+
+
 def test_left_padding_changes_nothing():
     config, base = tiny_model()
     model = Transformer(config)
@@ -170,12 +199,18 @@ def test_left_padding_changes_nothing():
             close(got[row, begin:], full(model, {"params": base}, TOKENS[row : row + 1, begin:])[0])
 
 
-def test_extend_writes_behind_what_is_there():
-    cache = Cache(jnp.zeros((2, 1, 1, 6, 3)), jnp.zeros((2, 1, 1, 6, 3), jnp.bfloat16), jnp.int32(2), jnp.array([1]))
-    grown = extend(cache, (jnp.ones((2, 1, 1, 3, 3)), 2 * jnp.ones((2, 1, 1, 3, 3))))
-    assert grown.k[0, 0, 0, :, 0].tolist() == [0, 0, 1, 1, 1, 0]
-    assert grown.v[1, 0, 0, :, 2].tolist() == [0, 0, 2, 2, 2, 0]
-    assert (grown.k.dtype, grown.v.dtype, int(grown.filled)) == (jnp.float32, jnp.bfloat16, 5)
+def test_new_keys_are_written_behind_those_of_their_layer():
+    cached = jnp.zeros((2, 1, 1, 6, 3), jnp.bfloat16)
+    written = transformer.write(cached, 2 * jnp.ones((1, 1, 3, 3)), jnp.int32(1), jnp.int32(2))
+    assert written[1, 0, 0, :, 2].tolist() == [0, 0, 2, 2, 2, 0]
+    assert not written[0].any() and written.dtype == jnp.bfloat16
+
+
+def test_a_cache_has_the_shapes_of_its_prompts():
+    half = jnp.zeros((2, 3, 1, 6, 4), jnp.bfloat16)
+    cache = make_room(Prompts(half, half, jnp.zeros(3, jnp.int32)), 6, 5)
+    assert cache.k.shape == cache.v.shape == (2, 6, 1, 5, 4)
+    assert cache.k.dtype == jnp.bfloat16 and int(cache.filled) == 0
 
 
 # Adapters under vmap, remat
@@ -245,7 +280,7 @@ def test_blocks_save_memory(monkeypatch):
     def needs():
         q, k = jnp.zeros((1, 4, 2048, 16)), jnp.zeros((1, 2, 2048, 16))
         mask = jnp.ones((1, 2048, 2048), bool)
-        loss = jax.grad(lambda q, k, mask: (transformer.attend(q, (k, k), None, [mask]) ** 2).sum())
+        loss = jax.grad(lambda q, k, mask: (transformer.attend(q, [(k, k)], [mask]) ** 2).sum())
         return jax.jit(loss).lower(q, k, mask).compile().memory_analysis().temp_size_in_bytes
 
     in_blocks = needs()

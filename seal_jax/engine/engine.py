@@ -273,12 +273,16 @@ class Engine:
 
         def one(base, extra, tokens, start, seeds, constraint):
             keys = jax.vmap(_key)(seeds)
-            cache, logits = sampling.prefill(model, {"params": base, **extra}, tokens, start)
-            return sampling.begin(cache, logits, keys, room, rules, constraint), keys
+            read, logits = sampling.prefill(model, {"params": base, **extra}, tokens, start)
+            return sampling.begin(read, logits, keys, room, rules, constraint), keys
 
         mapped = map_candidates(one, (None, 0, 0, 0, 0, None), (DECODING_AXES, 0), self.layout)
+
+        def run(*args):
+            return self.layout.constrain_heads(mapped(*args))
+
         base, extra = _split(variables)
-        return Call(f"prefill {model.lora_scale} {rules} {room}", mapped, (base, extra, *prompts, constraint))
+        return Call(f"prefill {model.lora_scale} {rules} {room}", run, (base, extra, *prompts, constraint))
 
     def decode_call(self, variables, lora, state: Decoding, keys, rules: Sampling, until, constraint=None) -> Call:
         """Decode all rows until `until` tokens are written."""

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import AxisType, PartitionSpec
 
-from seal_jax.model.transformer import Cache, Transformer, extend
+from seal_jax.model.transformer import Cache, Prompts, Transformer, make_room
 
 BLOCK = 256
 MAX_TRIES = 1000
@@ -110,22 +110,19 @@ def advance(states: jax.Array, token: jax.Array, constraint: Constraint | None) 
     return states if constraint is None else constraint.next_state[states, token].astype(jnp.int32)
 
 
-def prefill(model: Transformer, variables: dict, tokens: jax.Array, start: jax.Array) -> tuple[Cache, jax.Array]:
-    """Read prompts [B, T], padded on the left up to slot `start` [B] -> (cache of T slots, next token's logits)."""
-    hidden, (k, v) = model.apply(variables, tokens, start=start)
-    logits = model.apply({"params": variables["params"]}, hidden[:, -1], method="logits")
-    return Cache(k, v, jnp.int32(tokens.shape[1]), start), logits
+def prefill(model: Transformer, variables: dict, tokens: jax.Array, start: jax.Array) -> tuple[Prompts, jax.Array]:
+    """Read prompts [P, T], padded on the left up to slot `start` [P] -> (them as read, next token's logits [P, V])."""
+    hidden, prompts = model.apply(variables, tokens, start=start)
+    return prompts, model.apply({"params": variables["params"]}, hidden[:, -1], method="logits")
 
 
 def begin(
-    cache: Cache, logits: jax.Array, keys: jax.Array, max_new: int, rules: Sampling,
+    prompts: Prompts, logits: jax.Array, keys: jax.Array, max_new: int, rules: Sampling,
     constraint: Constraint | None = None,
 ) -> Decoding:  # fmt: skip
-    """Fan each prefilled row out to its K samples, side by side, and choose their first tokens: keys [B·K]."""
+    """Fan each prompt out to its samples, rows side by side, and choose their first tokens: a key for each row [B]."""
     samples = keys.shape[0] // logits.shape[0]
-    room = ((0, 0), (0, 0), (0, 0), (0, max_new), (0, 0))
-    k, v = (jnp.pad(jnp.repeat(t, samples, axis=1), room) for t in (cache.k, cache.v))
-    cache = Cache(k, v, cache.filled, jnp.repeat(cache.start, samples))
+    cache = make_room(prompts, keys.shape[0], max_new)
     states = jnp.full(keys.shape[0], 0 if constraint is None else constraint.start, jnp.int32)
     logits = constrain(jnp.repeat(logits, samples, axis=0), states, jnp.int32(0), constraint)
     first = choose(logits, keys, jnp.int32(0), rules)
@@ -144,16 +141,17 @@ def decode_step(
 ) -> Decoding:  # fmt: skip
     """Feed every row's last token and choose the next one; rows that are done go on unheeded."""
     last = jax.lax.dynamic_slice_in_dim(state.tokens, state.count - 1, 1, axis=1)
-    hidden, new_kv = model.apply(variables, last, state.cache)
+    hidden, cache = model.apply(variables, last, state.cache)
     logits = model.apply({"params": variables["params"]}, hidden[:, -1], method="logits")
     token = choose(constrain(logits, state.states, state.count, constraint), keys, state.count, rules)
     tokens = jax.lax.dynamic_update_slice_in_dim(state.tokens, token[:, None], state.count, axis=1)
     done = state.done | is_stop(token, rules)
     states = advance(state.states, token, constraint)
-    return Decoding(extend(state.cache, new_kv), tokens, state.count + 1, done, states)
+    return Decoding(cache, tokens, state.count + 1, done, states)
 
 
-DECODING_AXES = Decoding(Cache(k=0, v=0, filled=None, start=0), tokens=0, count=None, done=0, states=0)
+CACHE_AXES = Cache(Prompts(k=0, v=0, start=0), k=0, v=0, filled=None)
+DECODING_AXES = Decoding(CACHE_AXES, tokens=0, count=None, done=0, states=0)
 
 
 def decode(

@@ -1,8 +1,8 @@
 """One Flax Linen decoder for Llama 3, SmolLM2, Qwen2, Qwen2.5 and Qwen3.
 
 Shape legend, used in every einsum of the project:
-  C candidates · S steps · B batch · T query length · S_kv key length · D model · N heads · K kv heads · G = N/K ·
-  H head dim · F mlp · V vocab · R rank · L layers
+  C candidates · S steps · B batch · P prompts · M = B/P rows of a prompt · T query length · S_kv key length · D model ·
+  N heads · K kv heads · G = N/K · H head dim · F mlp · V vocab · R rank · L layers
 
 The weights are `{'params': base}` and, beside them, `{'lora': adapter}`; without the second collection the model is the
 base. Kernels are [in, out], and model/quantized.py may store them in fewer bits; the leaves under `layers` carry a
@@ -52,13 +52,29 @@ class ModelConfig:
     rope_scaling: RopeScaling | None = None
 
 
-class Cache(NamedTuple):
-    """Keys and values of the tokens so far, k and v [L, B, K, S_kv, H]; `filled` slots are in use, from `start` on."""
+class Prompts(NamedTuple):
+    """Keys and values of prompts that were read, k and v [L, P, K, S_kv, H]. They are never written to again."""
 
     k: jax.Array
     v: jax.Array
+    start: jax.Array  # [P] int32: prompts are padded on the left, their first token sits in this slot
+
+
+class Cache(NamedTuple):
+    """Prompts, each shared by B/P rows that lie side by side, and behind them every row's own keys and values, k and v
+    [L, B, K, S_kv, H], of which the first `filled` slots are in use."""
+
+    prompts: Prompts
+    k: jax.Array
+    v: jax.Array
     filled: jax.Array  # [] int32
-    start: jax.Array  # [B] int32: rows are padded on the left, their first token sits in this slot
+
+
+def make_room(prompts: Prompts, rows: int, slots: int) -> Cache:
+    """A cache in which so many rows, a multiple of the prompts, go on from them for so many tokens."""
+    layers, _, heads, _, dim = prompts.k.shape
+    shape = layers, rows, heads, slots, dim
+    return Cache(prompts, jnp.zeros(shape, prompts.k.dtype), jnp.zeros(shape, prompts.v.dtype), jnp.int32(0))
 
 
 def rope_frequencies(config: ModelConfig) -> jax.Array:
@@ -112,49 +128,55 @@ class Dense(nn.Module):
         return y
 
 
-def attend(q, new, cached, masks) -> jax.Array:
+def attend(q, parts, masks) -> jax.Array:
     """`attend_at_once`, for long sequences a block of queries at a time, each recomputed in the backward pass: what it
     holds grows with T, not with its square."""
     length = q.shape[2]
-    if cached is not None or length <= LONG or length % QUERIES:
-        return attend_at_once(q, new, cached, masks)
+    if len(parts) > 1 or length <= LONG or length % QUERIES:
+        return attend_at_once(q, parts, masks)
     blocks = rearrange(q, "B N (J T) H -> J B N T H", T=QUERIES), rearrange(masks[0], "B (J T) S -> J B T S", T=QUERIES)
-    out = jax.lax.map(jax.checkpoint(lambda block: attend_at_once(block[0], new, None, [block[1]])), blocks)
+    out = jax.lax.map(jax.checkpoint(lambda block: attend_at_once(block[0], parts, [block[1]])), blocks)
     return rearrange(out, "J B T D -> B (J T) D")
 
 
-def attend_at_once(q, new, cached, masks) -> jax.Array:
-    """Grouped-query attention of q [B,N,T,H] over the new and the cached keys and values -> [B,T,N*H].
+def attend_at_once(q, parts, masks) -> jax.Array:
+    """Grouped-query attention of q [B,N,T,H] over the keys and values of all parts -> [B,T,N*H].
 
-    `new` and `cached` are (k, v) pairs [B,K,S_kv,H], `masks` one [B,T,S_kv] each; `cached` may be None. The two parts
-    share one float32 softmax and are never concatenated, which would copy the cache.
+    A part is (k, v) [P,K,S_kv,H]: row b attends to number b·P/B of it. `masks` are one [P,T,S_kv] for each part. The
+    parts share one float32 softmax and are never concatenated or repeated, which would copy a cache.
     """
-    k_heads = new[0].shape[1]
-    q = rearrange(q, "B (K G) T H -> B K (G T) H", K=k_heads)
-    parts = [new] if cached is None else [cached, new]
+    length = q.shape[2]
     scores = []
     for (k, _), mask in zip(parts, masks, strict=True):
-        score = jnp.einsum("BKQH,BKSH->BKQS", q, k).astype(jnp.float32) * q.shape[-1] ** -0.5
-        score = rearrange(score, "B K (G T) S -> B K G T S", T=mask.shape[1])
-        scores.append(jnp.where(mask[:, None, None], score, -1e30))
+        asked = rearrange(q, "(P M) (K G) T H -> P K (M G T) H", P=k.shape[0], K=k.shape[1])
+        score = jnp.einsum("PKQH,PKSH->PKQS", asked, k).astype(jnp.float32) * q.shape[-1] ** -0.5
+        score = rearrange(score, "P K (M G T) S -> P M K G T S", M=q.shape[0] // k.shape[0], T=length)
+        score = jnp.where(mask[:, None, None, None], score, -1e30)
+        scores.append(rearrange(score, "P M K G T S -> (P M) K G T S"))
     peak = jax.lax.stop_gradient(jnp.stack([score.max(-1) for score in scores]).max(0))[..., None]
     weights = [jnp.exp(score - peak) for score in scores]
     total = sum(weight.sum(-1, keepdims=True) for weight in weights)
     out = 0.0
     for (_, v), weight in zip(parts, weights, strict=True):
-        probs = rearrange((weight / total).astype(v.dtype), "B K G T S -> B K (G T) S")
-        out = out + jnp.einsum("BKQS,BKSH->BKQH", probs, v)
-    return rearrange(out, "B K (G T) H -> B T (K G H)", T=masks[0].shape[1])
+        probs = rearrange((weight / total).astype(v.dtype), "(P M) K G T S -> P K (M G T) S", P=v.shape[0])
+        mixed = jnp.einsum("PKQS,PKSH->PKQH", probs, v)
+        out = out + rearrange(mixed, "P K (M G T) H -> (P M) T (K G H)", M=q.shape[0] // v.shape[0], T=length)
+    return out
 
 
 class Block(nn.Module):
-    """Attention and gated MLP with pre-norms. Returns the new hidden state and this block's new keys and values."""
+    """Attention and gated MLP with pre-norms, of layer number `layer`.
+
+    The carry is (hidden state, the cache's k and v of all layers, or None); the new keys and values are written to the
+    cache, in place, before they are attended to, or returned where there is none.
+    """
 
     config: ModelConfig
     lora_scale: float
 
     @nn.compact
-    def __call__(self, x, cached, angles, masks):
+    def __call__(self, carry, layer, prompts, filled, angles, masks):
+        x, own = carry
         cfg = self.config
 
         def dense(features, name, bias=False):
@@ -169,10 +191,16 @@ class Block(nn.Module):
             q = RMSNorm(cfg.rms_norm_eps, name="q_norm")(q)
             k = RMSNorm(cfg.rms_norm_eps, name="k_norm")(k)
         q, k = rotate(q, angles), rotate(k, angles)
-        x = x + dense(cfg.hidden_size, "o_proj")(attend(q, (k, v), cached, masks))
+        new = k, v
+        if prompts is None:
+            parts = [new]
+        else:
+            own = tuple(write(t, value, layer, filled) for t, value in zip(own, new, strict=True))
+            parts, new = [of_layer((prompts.k, prompts.v), layer), of_layer(own, layer)], None
+        x = x + dense(cfg.hidden_size, "o_proj")(attend(q, parts, masks))
         h = RMSNorm(cfg.rms_norm_eps, name="mlp_norm")(x)
         h = nn.silu(dense(cfg.mlp_dim, "gate_proj")(h)) * dense(cfg.mlp_dim, "up_proj")(h)
-        return x + dense(cfg.hidden_size, "down_proj")(h), (k, v)
+        return (x + dense(cfg.hidden_size, "down_proj")(h), own), new
 
 
 class Transformer(nn.Module):
@@ -190,7 +218,7 @@ class Transformer(nn.Module):
             block,
             variable_axes={"params": 0, "lora": 0},
             split_rngs={"params": True},
-            in_axes=(0, nn.broadcast, nn.broadcast),
+            in_axes=(0, nn.broadcast, nn.broadcast, nn.broadcast, nn.broadcast),
             length=cfg.num_layers,
         )
         self.embed = nn.Embed(cfg.vocab_size, cfg.hidden_size, embedding_init=nn.initializers.normal(0.02))
@@ -200,27 +228,34 @@ class Transformer(nn.Module):
             self.lm_head = Dense(cfg.vocab_size, 1.0)
 
     def __call__(self, tokens: jax.Array, cache: Cache | None = None, start: jax.Array | None = None):
-        """Hidden states of tokens [B, T] -> ([B, T, D], (k, v) of these tokens, each [L, B, K, T, H]).
+        """Hidden states of tokens [B, T] -> ([B, T, D], what to go on from).
 
-        With a cache the tokens follow what it holds; they are not written to it (see `extend`). Without one they begin
-        the sequence, and `start` [B] tells how many slots of left padding each row has (default: none).
+        With a cache the tokens follow what it holds, and the second result is the cache with them in it. Without one
+        they begin the sequence, `start` [B] tells how many slots of left padding each row has (default: none), and the
+        second result is their `Prompts`.
         """
         batch, length = tokens.shape
-        filled = 0 if cache is None else cache.filled
-        start = cache.start if cache is not None else jnp.zeros(batch, jnp.int32) if start is None else start
-        slots = filled + jnp.arange(length)
-        positions = jnp.maximum(slots[None] - start[:, None], 0)
-        angles = positions[..., None].astype(jnp.float32) * rope_frequencies(self.config)
-        causal = slots[None, :] <= slots[:, None]
-        masks = [causal[None] & (slots >= start[:, None])[:, None]]
-        cached = None
+        before = 0 if cache is None else cache.prompts.k.shape[3] + cache.filled
         if cache is not None:
-            old = jnp.arange(cache.k.shape[3])
-            visible = (old < filled) & (old >= start[:, None])
-            masks = [jnp.broadcast_to(visible[:, None], (batch, length, old.size))] + masks
-            cached = (cache.k, cache.v)
-        x, new_kv = self.layers(self.embed(tokens), cached, angles, masks)
-        return self.final_norm(x), new_kv
+            start = cache.prompts.start
+        elif start is None:
+            start = jnp.zeros(batch, jnp.int32)
+        slots = before + jnp.arange(length)
+        positions = jnp.maximum(slots[None] - jnp.repeat(start, batch // start.shape[0])[:, None], 0)
+        angles = positions[..., None].astype(jnp.float32) * rope_frequencies(self.config)
+        if cache is None:
+            causal = slots[None, :] <= slots[:, None]
+            masks = [causal[None] & (slots >= start[:, None])[:, None]]
+        else:
+            written = jnp.arange(cache.prompts.k.shape[3]) >= start[:, None]
+            causal = jnp.arange(cache.k.shape[3]) <= cache.filled + jnp.arange(length)[:, None]
+            masks = [jnp.repeat(written[:, None], length, axis=1), jnp.broadcast_to(causal, (batch, *causal.shape))]
+        x, layers = self.embed(tokens), jnp.arange(self.config.num_layers)
+        if cache is None:
+            (x, _), new = self.layers((x, None), layers, None, None, angles, masks)
+            return self.final_norm(x), Prompts(*new, start)
+        (x, own), _ = self.layers((x, (cache.k, cache.v)), layers, cache.prompts, cache.filled, angles, masks)
+        return self.final_norm(x), Cache(cache.prompts, *own, cache.filled + length)
 
     def logits(self, hidden: jax.Array) -> jax.Array:
         """Next-token logits [..., V] in float32 of hidden states [..., D]."""
@@ -232,10 +267,11 @@ class Transformer(nn.Module):
         return self.logits(self(tokens)[0])
 
 
-def extend(cache: Cache, new_kv: tuple[jax.Array, jax.Array]) -> Cache:
-    """The cache with the new tokens' keys and values written behind what it holds."""
-    length = new_kv[0].shape[3]
-    at = (0, 0, 0, cache.filled, 0)
-    k = jax.lax.dynamic_update_slice(cache.k, new_kv[0].astype(cache.k.dtype), at)
-    v = jax.lax.dynamic_update_slice(cache.v, new_kv[1].astype(cache.v.dtype), at)
-    return Cache(k, v, cache.filled + length, cache.start)
+def of_layer(stacked: tuple, layer: jax.Array) -> tuple:
+    """One layer's part of each array [L, ...]."""
+    return tuple(jax.lax.dynamic_index_in_dim(t, layer, keepdims=False) for t in stacked)
+
+
+def write(cached: jax.Array, new: jax.Array, layer: jax.Array, filled: jax.Array) -> jax.Array:
+    """The cached keys or values [L, B, K, S_kv, H] with new ones [B, K, T, H] of a layer behind those in use."""
+    return jax.lax.dynamic_update_slice(cached, new[None].astype(cached.dtype), (layer, 0, 0, filled, 0))
