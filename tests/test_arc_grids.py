@@ -7,7 +7,8 @@ import pytest
 
 from seal_jax.errors import UserError
 from seal_jax.tasks.arc import paper
-from seal_jax.tasks.arc.grids import ArcTask, Pair, key, load_tasks, longest_side, make_grid, number, select
+from seal_jax.tasks.arc.grids import ArcTask, Pair, key, load_tasks, longest_side, make_grid, select
+from seal_jax.tasks.task import item_number
 
 PAIR = {"input": [[0, 1]], "output": [[2], [3]]}
 ITEM = {"train": [PAIR, PAIR], "test": [PAIR]}
@@ -59,7 +60,7 @@ def test_keys_tell_grids_apart_and_numbers_come_from_ids():
     assert len({key(task) for task in made}) == 4
     assert key(made[0]) == key(ArcTask("b", made[0].train, made[0].test))
     assert key(ArcTask("a", made[0].train * 2, made[0].test)) != key(ArcTask("a", made[0].train, made[0].test * 2))
-    assert number(made[0]) == number(made[1]) == 0xE8B7BE43  # CRC-32 of "a"
+    assert item_number(made[0]) == item_number(made[1]) == 0xE8B7BE43  # CRC-32 of "a"
 
 
 @pytest.mark.parametrize(

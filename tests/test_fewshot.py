@@ -15,10 +15,10 @@ from seal_jax.outer import edits, select, trials
 from seal_jax.runs import table
 from seal_jax.runs.records import read
 from seal_jax.tasks.arc import edit, text, views
-from seal_jax.tasks.arc.grids import ArcTask, Pair, make_grid, number
+from seal_jax.tasks.arc.grids import ArcTask, Pair, make_grid
 from seal_jax.tasks.arc.training_set import Limits
 from seal_jax.tasks.fewshot import Fewshot, attempts_of
-from seal_jax.tasks.task import Graded, Lesson
+from seal_jax.tasks.task import Graded, Lesson, item_number
 
 TASK = made_up(3)
 VALID = edit.canonical(edit.ORACLE)
@@ -72,7 +72,7 @@ def answered(task: ArcTask, grids) -> list[str]:
     return [
         text.answer_text(views.VIEWS[q.view][0](grid), FEWSHOT.form)
         for test, grid in enumerate(grids)
-        for q in views.questions(task, test, (FEWSHOT.seed, number(task), test))
+        for q in views.questions(task, test, (FEWSHOT.seed, item_number(task), test))
     ]
 
 

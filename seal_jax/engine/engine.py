@@ -168,13 +168,22 @@ class Engine:
 
     def init_teaching(self, base: dict, seed, recipe: Recipe) -> sft.State:
         """State of one fresh adapter, or of all weights, before the first step."""
+        return self.programs.run(self.init_teaching_call(base, seed, recipe))
+
+    def init_teaching_call(self, base: dict, seed, recipe: Recipe) -> Call:
         full, layout = recipe.lora is None, self.layout
 
         def init(base, seed):
             what = {"params": base} if full else {"lora": init_adapter(_key(seed), base, recipe.lora)}
             return layout.constrain(sft.init_state(recipe.optimizer, what), spread=full)
 
-        return self.programs(f"init teaching {recipe}", init, base, seed)
+        return Call(f"init teaching {recipe}", init, (base, seed))
+
+    def blank_teaching(self, base: dict, recipe: Recipe) -> sft.State:
+        """What `init_teaching` gives, by its shapes alone."""
+        init = self.init_teaching_call(base, jax.ShapeDtypeStruct((1,), np.uint32), recipe)
+        shapes = jax.eval_shape(init.function, *init.args)
+        return self.layout.put_weights(shapes, spread=recipe.lora is None)
 
     def teach_call(self, base: dict, state, hyper, recipe: Recipe, batch: sft.Batch) -> Call:
         """One optimizer step of one model; batch.tokens [A, B, T] with B split over the devices."""

@@ -9,7 +9,6 @@ from seal_jax.errors import UserError
 from seal_jax.experiments import experiment
 from seal_jax.outer import rest_em
 from seal_jax.outer.actor import Actor
-from seal_jax.outer.edits import item_number
 from seal_jax.runs import arc_sheet, table
 from seal_jax.runs.directory import RunDirectory
 from seal_jax.runs.records import in_bucket
@@ -19,6 +18,7 @@ from seal_jax.tasks.arc.edit import DataGeneration, SelfEdit, Training
 from seal_jax.tasks.arc.grids import ArcTask, Pair
 from seal_jax.tasks.arc.training_set import Limits
 from seal_jax.tasks.fewshot import Fewshot, attempts_of
+from seal_jax.tasks.task import item_number
 
 IN_CONTEXT, RANDOM, ORACLE = "in context", "random configuration", "oracle configuration"
 

@@ -11,7 +11,7 @@ import numpy as np
 from seal_jax.config import Config
 from seal_jax.engine import packing
 from seal_jax.engine.budget import on_device
-from seal_jax.engine.engine import Engine, Recipe
+from seal_jax.engine.engine import Engine
 from seal_jax.engine.packing import Lanes
 from seal_jax.engine.programs import Call
 from seal_jax.fitting.roofline import Part, Work, between
@@ -101,7 +101,7 @@ class Plan:
     def inner_step(self, name: str, length: int) -> Program:
         how, layout = recipe(self.config.inner), self.engine.layout
         lanes = Lanes.holding(self.candidates, layout.devices)
-        state = self._state(how, lanes.total)
+        state = self.engine.blank_state(self.base, lanes.total, how)
         hyper = layout.put_candidates(_hyper((lanes.total,)))
         shape = how.accumulation, how.batch_size
         batch = self.engine.blank_step(lanes, shape, (lanes.total, packing.bucket(length)))
@@ -115,7 +115,8 @@ class Plan:
         shape = -(-how.batch // size), size, packing.bucket(self.load.lesson)
         batch = sft.Batch(*layout.put((_struct(np.int32, *shape), _struct(np.float32, *shape)), None, "candidate"),
                           layout.put(_struct(np.bool_)))  # fmt: skip
-        call = self.engine.teach_call(self.base, self._state(how), layout.put(_hyper(())), how, batch)
+        state = self.engine.blank_teaching(self.base, how)
+        call = self.engine.teach_call(self.base, state, layout.put(_hyper(())), how, batch)
         return Program(TEACH, call, self._read_in_training(how.batch_size, shape[2]) * shape[0], trains=True)
 
     def prefill(self, name: str) -> Program:
@@ -237,24 +238,8 @@ class Plan:
         if not adapted:
             return {"params": self.base}, None
         how = recipe(self.config.inner)
-        state = self._state(how, self._asked_lanes().total)
+        state = self.engine.blank_state(self.base, self._asked_lanes().total, how)
         return {"params": self.base, "lora": state.trainable["lora"]}, how.lora
-
-    def _state(self, how: Recipe, lanes: int = 0) -> sft.State:
-        """The state before the first step of `lanes` candidates, or of one model without that axis."""
-
-        def one(base, seed):
-            what = {"params": base} if how.lora is None else {"lora": init_adapter(seed, base, how.lora)}
-            return sft.init_state(how.optimizer, what)
-
-        keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), max(lanes, 1)))
-        init = jax.vmap(one, in_axes=(None, 0)) if lanes else lambda base, keys: one(base, keys[0])
-        shapes = jax.eval_shape(init, self.base, keys)
-        layout = self.engine.layout
-        shardings = layout.weight_shardings(shapes, candidates=bool(lanes), spread=how.lora is None and not lanes)
-        return jax.tree.map(
-            lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), shapes, shardings
-        )
 
 
 def _struct(dtype, *dims) -> jax.ShapeDtypeStruct:

@@ -1,6 +1,5 @@
 """E-step, first half: the policy reads items and writes self-edits; invalid ones are sampled again."""
 
-import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -8,7 +7,7 @@ from typing import Any
 from seal_jax.config import Sampling
 from seal_jax.outer.actor import Actor
 from seal_jax.tasks.grammar import Grammar
-from seal_jax.tasks.task import Task
+from seal_jax.tasks.task import Task, item_number
 
 
 @dataclass(frozen=True)
@@ -29,11 +28,6 @@ class EditPlan:
 def edit_key(plan: EditPlan, item: Any, sample: int) -> tuple:
     """What names a self-edit in the records."""
     return plan.stage, item.id, sample
-
-
-def item_number(item: Any) -> int:
-    """A number of the item alone, for seeds: it does not change with the items around it."""
-    return zlib.crc32(item.id.encode())
 
 
 def sample_edits(policy: Actor, items: Sequence, task: Task, plan: EditPlan, done) -> Iterator[list[dict]]:

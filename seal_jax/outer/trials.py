@@ -13,8 +13,7 @@ from seal_jax.config import Training
 from seal_jax.engine.budget import chunk_limit
 from seal_jax.engine.packing import Candidate, plan_chunks, steps_of
 from seal_jax.outer.actor import Actor, recipe
-from seal_jax.outer.edits import item_number
-from seal_jax.tasks.task import Example, Graded, Lesson, Task
+from seal_jax.tasks.task import Example, Graded, Lesson, Task, item_number
 
 
 @dataclass(frozen=True)

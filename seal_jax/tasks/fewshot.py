@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 from seal_jax.tasks.arc import edit as edits
 from seal_jax.tasks.arc import text, views, voting
-from seal_jax.tasks.arc.grids import ArcTask, Grid, number
+from seal_jax.tasks.arc.grids import ArcTask, Grid
 from seal_jax.tasks.arc.training_set import Limits, training_set
 from seal_jax.tasks.arc.voting import Ballot
-from seal_jax.tasks.task import Example, Graded, Lesson, Prompt
+from seal_jax.tasks.task import Example, Graded, Lesson, Prompt, item_number
 
 BETWEEN = "\n\n"  # attempts, in a recorded answer
 
@@ -85,7 +85,7 @@ def attempts_of(answer: str) -> list[Grid]:
 
 
 def _asked(task: ArcTask, seed: int) -> list[views.Viewed]:
-    return [q for test in range(len(task.test)) for q in views.questions(task, test, (seed, number(task), test))]
+    return [q for test in range(len(task.test)) for q in views.questions(task, test, (seed, item_number(task), test))]
 
 
 def _ballot(view: str, answer: str) -> Ballot:

@@ -1,5 +1,6 @@
 """What a domain is to the outer loop, and what it hands to the engine and to judges. Host code, no jax."""
 
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -64,6 +65,11 @@ class Graded:
 
     answers: list[str]
     verdicts: list[bool | None]
+
+
+def item_number(item: Any) -> int:
+    """A number of the item alone, for seeds: it does not change with the items around it."""
+    return zlib.crc32(item.id.encode())
 
 
 class Task(Protocol):

@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from seal_jax.errors import UserError
 from seal_jax.tasks.arc import paper
 from seal_jax.tasks.arc.edit import DataGeneration
-from seal_jax.tasks.arc.grids import ArcTask, load_tasks, number, select
+from seal_jax.tasks.arc.grids import ArcTask, load_tasks, select
 from seal_jax.tasks.arc.training_set import Limits, training_tasks
+from seal_jax.tasks.task import item_number
 
 SETTINGS = tuple(DataGeneration(*switches) for switches in itertools.product((False, True), repeat=4))
 NOTE = f"""
@@ -27,7 +28,7 @@ def label(families: DataGeneration) -> str:
 
 def counts(task: ArcTask, seed: int) -> list[int]:
     """The number of training tasks under each of SETTINGS; of task and seed alone."""
-    return [len(training_tasks(task, families, (seed, number(task)))) for families in SETTINGS]
+    return [len(training_tasks(task, families, (seed, item_number(task)))) for families in SETTINGS]
 
 
 def table(tasks: Sequence[ArcTask], seed: int) -> str:

@@ -7,7 +7,6 @@ Sources of `load_tasks`:
 """
 
 import json
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,11 +66,6 @@ def key(task: ArcTask) -> bytes:
     for grid in grids_of(task):
         parts.append(bytes(grid.shape) + grid.astype(np.int8).tobytes())
     return b"".join(parts)
-
-
-def number(task: ArcTask) -> int:
-    """A number of the task for seeds: of its id alone."""
-    return zlib.crc32(task.id.encode())
 
 
 def load_tasks(source: str) -> list[ArcTask]:
