@@ -147,6 +147,9 @@ def test_the_most_candidates_are_found(limit):
     for power in (0.5, 2):
         assert report.most(lambda lanes, power=power: lanes**power, limit**power) == best
     assert report.most(lambda lanes: lanes if lanes < 4 else math.inf, limit) == min(best, 3)
+    asked.clear()  # few lanes may need more than some, as when more chunks of them are asked together
+    assert report.most(lambda lanes: asked.add(lanes) or max(lanes, 3), max(limit, 3)) == max(best, 3)
+    assert len(asked) <= 6
 
 
 def test_what_the_compiler_says_it_needs():

@@ -1,5 +1,6 @@
 """The tables of a fit, and the sentence about what does not."""
 
+import bisect
 import dataclasses
 import functools
 import math
@@ -113,14 +114,21 @@ def most(needs: Callable[[int], float], room: float, limit: int = 512) -> int:
         sizes += [sizes[-1] * 3 // 2, sizes[-1] * 2]
     if needs(1) > room:
         return 0
-    each = max(needs(4) - needs(1), 1.0) / 3
-    likely = 1 + (room - needs(1)) / each if each < math.inf else 2
-    at = max(place for place, size in enumerate(sizes) if size <= likely)
-    while at + 1 < len(sizes) and needs(sizes[at]) <= room and needs(sizes[at + 1]) <= room:
-        at += 1
-    while needs(sizes[at]) > room:
-        at -= 1
-    return sizes[at]
+    before, low, high, place = 0, 0, len(sizes), 3  # low goes, high does not
+    while high - low > 1:
+        if needs(sizes[place]) <= room:
+            before, low = low, place
+        else:
+            high = place
+        bounded = high < len(sizes)
+        other = high if bounded else before
+        each = (needs(sizes[other]) - needs(sizes[low])) / (sizes[other] - sizes[low]) if other != low else 0.0
+        if 0 < each < math.inf:
+            place = bisect.bisect(sizes, sizes[low] + (room - needs(sizes[low])) / each) - 1
+        else:
+            place = (low + high) // 2 if bounded else 2 * low + 1
+        place = min(max(place, low + 1), high - 1)
+    return sizes[low]
 
 
 def heading(plan: Plan, topology: Topology, weights: float, copies: int) -> str:
