@@ -1,11 +1,11 @@
 """Do two processes that share a run print the table of one, and does a run that lost one of them go on?
 
-    python benchmarks/two_hosts.py --config=configs/quickstart.py:smoke [--share 0.5]
+    python benchmarks/two_hosts.py --config=configs/quickstart.py:smoke [--share 0.5] [--lost 1]
 
-Runs the config alone, then by two processes of one CPU device each, of which the second is killed when `--share` of the
-records are there: the first must end within a minute with a sentence. Both are started again, and the printed tables
-of the evaluation must be those of the run alone. Ends with status 1 if anything differs. Further arguments, such as
---config.outer.samples=2, go to all runs.
+Runs the config alone, then by two processes of one CPU device each, of which the one numbered `--lost` is killed when
+`--share` of the records are there (number 0 is the one that writes them): the other must end within a minute with a
+sentence. Both are started again, and the printed tables of the evaluation must be those of the run alone. Ends with
+status 1 if anything differs. Further arguments, such as --config.outer.samples=2, go to all runs.
 """
 
 import argparse
@@ -48,29 +48,31 @@ def printed(workdir: Path) -> str:
     return terminal.show_rows(table.lines(trials), table.judge_of(trials))
 
 
-def lose_one(processes: list[subprocess.Popen], workdir: Path, enough: float) -> None:
-    """Kill the second process when there are `enough` bytes of records. Raises SystemExit if the first goes on."""
+def lose_one(processes: list[subprocess.Popen], lost: int, workdir: Path, enough: float) -> None:
+    """Kill one process when there are `enough` bytes of records. Raises SystemExit if the other goes on."""
     while all(process.poll() is None for process in processes) and size(workdir) < enough:
         time.sleep(0.1)
-    processes[1].send_signal(signal.SIGKILL)
+    other = processes[1 - lost]
+    processes[lost].send_signal(signal.SIGKILL)
     began = time.monotonic()
-    processes[1].communicate()
+    processes[lost].communicate()
     try:
-        errors = processes[0].communicate(timeout=MINUTE)[1]
+        errors = other.communicate(timeout=MINUTE)[1]
     except subprocess.TimeoutExpired:
-        processes[0].kill()
-        raise SystemExit("the first process still ran a minute after the second was killed") from None
+        other.kill()
+        raise SystemExit("the other process still ran a minute after one was killed") from None
     lines = errors.strip().splitlines()
     said = next((line for line in lines if "distributed service" in line), lines[-1] if lines else "nothing")
-    print(f"{time.monotonic() - began:.0f} s after the kill, with status {processes[0].returncode}: {said}", flush=True)
-    if not processes[0].returncode:
-        raise SystemExit("the first process ended as if nothing had happened")
+    print(f"{time.monotonic() - began:.0f} s after the kill, with status {other.returncode}: {said}", flush=True)
+    if not other.returncode:
+        raise SystemExit("the other process ended as if nothing had happened")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", required=True)
     parser.add_argument("--share", type=float, default=0.5, help="of the records, after which one process is killed")
+    parser.add_argument("--lost", type=int, choices=(0, 1), default=1, help="which process is killed")
     parser.add_argument("--folder", type=Path, help="where both runs are kept; a temporary folder otherwise")
     options, further = parser.parse_known_args()
     arguments = [f"--config={options.config}", *further]
@@ -78,7 +80,7 @@ def main() -> None:
         folder = options.folder or Path(temporary)
         alone, shared = folder / "alone", folder / "shared"
         finish(start(arguments, alone))
-        lose_one(start_both(arguments, shared), shared, options.share * size(alone))
+        lose_one(start_both(arguments, shared), options.lost, shared, options.share * size(alone))
         for process in start_both(arguments, shared):
             finish(process)
         print(printed(shared))
