@@ -1,7 +1,7 @@
 """Generation: prefill once, then a decode loop over a cache that is an argument and a return value.
 
 `decode_step` is one candidate's step; callers vmap it inside the loop (a vmapped while_loop would copy the whole cache
-at every step). Rows are padded on the left, so all of them write to the same slot.
+at every step). The samples of a prompt share its keys and values; all rows write theirs to the same slot behind them.
 """
 
 from dataclasses import dataclass
