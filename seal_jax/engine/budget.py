@@ -7,13 +7,11 @@ import math
 from collections.abc import Callable, Sequence
 
 import jax
-import numpy as np
 
 from seal_jax.engine import packing
 from seal_jax.engine.engine import Engine, Recipe
 from seal_jax.engine.packing import Candidate, Lanes
 from seal_jax.errors import UserError
-from seal_jax.inner import sft
 from seal_jax.parallel import from_first
 
 GIB = 2**30
@@ -57,7 +55,7 @@ def chunk_limit(engine: Engine, base: dict, candidates: Sequence[Candidate], rec
 
 def most(goes: Callable[[int], bool], limit: int = 1024) -> int:
     """The greatest number of lanes to a device for which `goes`, among those that hold up to `limit`; 0 for none."""
-    sizes = sorted({packing.count_bucket(count) for count in range(1, limit + 1)})
+    sizes = packing.count_buckets(limit)
     top = 0
     while top < len(sizes) and goes(sizes[top]):
         top = top * 2 + 1
@@ -98,14 +96,8 @@ def step_peak(engine: Engine, base: dict, recipe: Recipe, lanes: int, size: tupl
     """Bytes that a step takes on a device with so many lanes, weights included; infinity where no compiler takes it."""
     key = recipe, lanes, size
     if key not in engine.peaks:
-        layout = engine.layout
-        all_lanes = Lanes(lanes * layout.devices, layout.devices)
-        numbers = [jax.ShapeDtypeStruct((all_lanes.total,), kind) for kind in (np.float32, np.int32, np.int32)]
-        batch = engine.blank_step(
-            all_lanes, (recipe.accumulation, recipe.batch_size), (size[0] * layout.devices, size[1])
-        )
-        hyper = layout.put_candidates(sft.Hyper(*numbers))
-        call = engine.step_call(base, engine.blank_state(base, all_lanes.total, recipe), hyper, recipe, batch)
+        devices, (computed, length) = engine.layout.devices, size
+        call = engine.blank_step_call(base, recipe, Lanes(lanes * devices, devices), (computed * devices, length))
         try:
             engine.peaks[key] = peak(engine.programs.compiled(call))
         except jax.errors.JaxRuntimeError as error:

@@ -143,6 +143,13 @@ class Engine:
         batch = sft.Batch(tokens, weights, struct(count, dtype=np.bool_))
         return self.layout.put_candidates((struct(count, dtype=np.int32), batch))
 
+    def blank_step_call(self, base: dict, recipe: Recipe, lanes: Lanes, size: tuple[int, int]) -> Call:
+        """The `step_call` of a chunk with so many lanes, by its shapes alone; `size` as in `blank_step`."""
+        numbers = [jax.ShapeDtypeStruct((lanes.total,), kind) for kind in (np.float32, np.int32, np.int32)]
+        hyper = self.layout.put_candidates(sft.Hyper(*numbers))
+        batch = self.blank_step(lanes, (recipe.accumulation, recipe.batch_size), size)
+        return self.step_call(base, self.blank_state(base, lanes.total, recipe), hyper, recipe, batch)
+
     def teach(self, base: dict, candidate: Candidate, recipe: Recipe) -> tuple[dict, np.ndarray]:
         """Train one model on all devices, each on its share of a batch -> (adapter, or all weights; losses [S]).
 

@@ -53,6 +53,11 @@ def count_bucket(count: int) -> int:
     return size if count > 8 else count
 
 
+def count_buckets(limit: int) -> list[int]:
+    """All that `count_bucket` gives for counts up to `limit`, rising."""
+    return sorted({count_bucket(count) for count in range(1, limit + 1)})
+
+
 def steps_of(candidate: Candidate, batch: int) -> int:
     """Optimizer steps of a candidate when each consumes `batch` sequences."""
     return candidate.epochs * -(-len(candidate.rows) // batch)

@@ -1,6 +1,5 @@
 """The programs that a round of a config runs, as calls that can be compiled, and how often the round makes each."""
 
-import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -99,14 +98,10 @@ class Plan:
         return makers
 
     def inner_step(self, name: str, length: int) -> Program:
-        how, layout = recipe(self.config.inner), self.engine.layout
-        lanes = Lanes.holding(self.candidates, layout.devices)
-        state = self.engine.blank_state(self.base, lanes.total, how)
-        hyper = layout.put_candidates(_hyper((lanes.total,)))
-        shape = how.accumulation, how.batch_size
-        batch = self.engine.blank_step(lanes, shape, (lanes.total, packing.bucket(length)))
-        call = self.engine.step_call(self.base, state, hyper, how, batch)
-        read = self._read_in_training(lanes.each * how.batch_size, packing.bucket(length))
+        how, lanes = recipe(self.config.inner), Lanes.holding(self.candidates, self.engine.layout.devices)
+        length = packing.bucket(length)
+        call = self.engine.blank_step_call(self.base, how, lanes, (lanes.total, length))
+        read = self._read_in_training(lanes.each * how.batch_size, length)
         return Program(name, call, read * how.accumulation, trains=True)
 
     def outer_step(self) -> Program:
@@ -116,7 +111,8 @@ class Plan:
         batch = sft.Batch(*layout.put((_struct(np.int32, *shape), _struct(np.float32, *shape)), None, "candidate"),
                           layout.put(_struct(np.bool_)))  # fmt: skip
         state = self.engine.blank_teaching(self.base, how)
-        call = self.engine.teach_call(self.base, state, layout.put(_hyper(())), how, batch)
+        hyper = layout.put(sft.Hyper(_struct(np.float32), _struct(np.int32), _struct(np.int32)))
+        call = self.engine.teach_call(self.base, state, hyper, how, batch)
         return Program(TEACH, call, self._read_in_training(how.batch_size, shape[2]) * shape[0], trains=True)
 
     def prefill(self, name: str) -> Program:
@@ -244,8 +240,3 @@ class Plan:
 
 def _struct(dtype, *dims) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(dims, dtype)
-
-
-def _hyper(dims: tuple[int, ...]) -> sft.Hyper:
-    make = functools.partial(jax.ShapeDtypeStruct, dims)
-    return sft.Hyper(make(np.float32), make(np.int32), make(np.int32))

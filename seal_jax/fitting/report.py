@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from seal_jax.config import Config
 from seal_jax.engine.budget import on_device
 from seal_jax.engine.engine import Engine
+from seal_jax.engine.packing import count_buckets
 from seal_jax.fitting.chips import Topology
 from seal_jax.fitting.hlo import Collective
 from seal_jax.fitting.measure import Measured, TooBig, fits, gib, measure
@@ -109,9 +110,7 @@ def show_largest(config: Config, topology: Topology, devices: Sequence) -> int:
 def most(needs: Callable[[int], float], room: float, limit: int = 512) -> int:
     """The greatest number of lanes to a group, among those that the engine uses, whose `needs` are within `room`; 0 for
     none. Needs grow about linearly, which tells where to look: each look compiles."""
-    sizes = [*range(1, 9)]
-    while sizes[-1] < limit:
-        sizes += [sizes[-1] * 3 // 2, sizes[-1] * 2]
+    sizes = count_buckets(limit)
     if needs(1) > room:
         return 0
     before, low, high, place = 0, 0, len(sizes), 3  # low goes, high does not

@@ -235,27 +235,25 @@ class Transformer(nn.Module):
         second result is their `Prompts`.
         """
         batch, length = tokens.shape
-        before = 0 if cache is None else cache.prompts.k.shape[3] + cache.filled
-        if cache is not None:
-            start = cache.prompts.start
-        elif start is None:
-            start = jnp.zeros(batch, jnp.int32)
-        slots = before + jnp.arange(length)
-        positions = jnp.maximum(slots[None] - jnp.repeat(start, batch // start.shape[0])[:, None], 0)
-        angles = positions[..., None].astype(jnp.float32) * rope_frequencies(self.config)
+        slots = jnp.arange(length)
         if cache is None:
+            start = jnp.zeros(batch, jnp.int32) if start is None else start
+            prompts = own = filled = None
             causal = slots[None, :] <= slots[:, None]
             masks = [causal[None] & (slots >= start[:, None])[:, None]]
         else:
-            written = jnp.arange(cache.prompts.k.shape[3]) >= start[:, None]
-            causal = jnp.arange(cache.k.shape[3]) <= cache.filled + jnp.arange(length)[:, None]
+            prompts, own, filled = cache.prompts, (cache.k, cache.v), cache.filled
+            start, read = prompts.start, prompts.k.shape[3]
+            written = jnp.arange(read) >= start[:, None]
+            causal = jnp.arange(cache.k.shape[3]) <= filled + slots[:, None]
             masks = [jnp.repeat(written[:, None], length, axis=1), jnp.broadcast_to(causal, (batch, *causal.shape))]
-        x, layers = self.embed(tokens), jnp.arange(self.config.num_layers)
-        if cache is None:
-            (x, _), new = self.layers((x, None), layers, None, None, angles, masks)
-            return self.final_norm(x), Prompts(*new, start)
-        (x, own), _ = self.layers((x, (cache.k, cache.v)), layers, cache.prompts, cache.filled, angles, masks)
-        return self.final_norm(x), Cache(cache.prompts, *own, cache.filled + length)
+            slots = read + filled + slots
+        positions = jnp.maximum(slots[None] - jnp.repeat(start, batch // start.shape[0])[:, None], 0)
+        angles = positions[..., None].astype(jnp.float32) * rope_frequencies(self.config)
+        layers = jnp.arange(self.config.num_layers)
+        (x, own), new = self.layers((self.embed(tokens), own), layers, prompts, filled, angles, masks)
+        after = Prompts(*new, start) if cache is None else Cache(prompts, *own, filled + length)
+        return self.final_norm(x), after
 
     def logits(self, hidden: jax.Array) -> jax.Array:
         """Next-token logits [..., V] in float32 of hidden states [..., D]."""
