@@ -10,16 +10,14 @@ the grammar is invalid.
 import argparse
 import dataclasses
 import runpy
-import tempfile
 import time
 from collections import Counter
 
-from etils import epath
-
+from seal_jax.authors.policy import Policy
 from seal_jax.config import from_dict
 from seal_jax.engine.programs import enable_cache
-from seal_jax.experiments import fewshot
-from seal_jax.outer.edits import EditPlan, sample_edits
+from seal_jax.experiments import arc
+from seal_jax.student.actor import load_actor
 
 
 def main() -> int:
@@ -32,26 +30,26 @@ def main() -> int:
     config = from_dict(runpy.run_path(flags.config)["get_config"]().to_dict())
     config = dataclasses.replace(config, seed=flags.seed, arc=dataclasses.replace(config.arc, constrained=True))
     enable_cache(config.engine.cache)
-    with tempfile.TemporaryDirectory() as folder:
-        setup = fewshot.prepare(config, epath.Path(folder))
+    world, actor = arc.world(config), load_actor(config.model.policy, config)
     wrong = 0
-    for name, grammar, wanted in (("constrained", setup.grammar, flags.samples), ("unconstrained", None, flags.free)):
-        each = -(-wanted // len(setup.train))
-        plan = EditPlan(name, each, config.sampling, (config.seed, 0), grammar=grammar)
+    rules = (("constrained", world.grammar(actor), flags.samples), ("unconstrained", None, flags.free))
+    for name, grammar, wanted in rules:
+        each = -(-wanted // len(world.train))
+        policy = Policy(actor, world.domain(None), config.sampling, grammar=grammar)
         began = time.perf_counter()
-        chunks = sample_edits(setup.policy, setup.train, setup.task, plan, lambda keys: False)
-        records = [record for chunk in chunks for record in chunk][:wanted]
+        written = policy.write(world.train, each, (config.seed, 0))
+        edits = [edit for chunk in written for lane in chunk.values() for edit in lane][:wanted]
         seconds = time.perf_counter() - began
-        valid = sum(record["problem"] is None for record in records)
-        ended = sum(record["finished"] for record in records)
-        tokens = sum(record["tokens"] for record in records)
-        distinct = len({record["text"] for record in records})
-        print(f"{name}: {valid} of {len(records)} valid ({valid / len(records):.1%}), {ended} ended by themselves, "
-              f"{distinct} distinct, {tokens / len(records):.0f} tokens each, {seconds:.0f} s", flush=True)  # fmt: skip
-        reasons = Counter(record["problem"] for record in records if record["problem"])
+        valid = sum(edit.problem is None for edit in edits)
+        ended = sum(edit.finished for edit in edits)
+        tokens = sum(len(edit.tokens) for edit in edits)
+        distinct = len({edit.text for edit in edits})
+        print(f"{name}: {valid} of {len(edits)} valid ({valid / len(edits):.1%}), {ended} ended by themselves, "
+              f"{distinct} distinct, {tokens / len(edits):.0f} tokens each, {seconds:.0f} s", flush=True)  # fmt: skip
+        reasons = Counter(edit.problem for edit in edits if edit.problem)
         for reason, count in reasons.most_common(5):
             print(f"    {count}: {reason}")
-        wrong += name == "constrained" and valid < len(records)
+        wrong += name == "constrained" and valid < len(edits)
     return int(wrong > 0)
 
 

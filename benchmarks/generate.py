@@ -17,12 +17,14 @@ from pathlib import Path
 import torch
 from measure import MatrixProduct, Row, load_both, print_compiled, print_ratio, print_table, weights_used
 
+from seal_jax.domains.knowledge.corpus import load_passages
+from seal_jax.domains.knowledge.knowledge import question_prompt
+from seal_jax.domains.knowledge.prompts import edit_prompt
 from seal_jax.engine.engine import Engine
+from seal_jax.engine.generation import Generation
+from seal_jax.engine.weights import Weights
 from seal_jax.inner.sampling import Sampling
 from seal_jax.model.tokenizer import Tokenizer
-from seal_jax.tasks.corpus import load_passages
-from seal_jax.tasks.knowledge import question_prompt
-from seal_jax.tasks.prompts import edit_prompt
 
 TOP_P = 0.95
 
@@ -40,8 +42,8 @@ def ours(engine: Engine, base: dict, prompts: list[list[int]], samples: int, new
     """New tokens of every row, the samples of a prompt side by side."""
     rules = Sampling(0.0, 1.0, 0, ()) if samples == 1 else Sampling(1.0, TOP_P, 0, ())
     seeds = [[[(prompt, sample) for sample in range(samples)] for prompt in range(len(prompts))]]
-    out = engine.generate(base, None, None, [prompts], seeds, rules, new)
-    return [row for rows in out[0] for row in rows]
+    out = engine.generate(Weights(base), [prompts], seeds, Generation(rules, new))
+    return [sample.tokens for samples in out[0] for sample in samples]
 
 
 def theirs(model, batches: list[list[list[int]]], pad_id: int, samples: int, new: int) -> list[list[int]]:

@@ -25,14 +25,15 @@ import transformers
 from measure import MatrixProduct, Row, load_both, print_compiled, print_ratio, print_table, weights_used
 
 from seal_jax.config import ALL_PROJECTIONS
+from seal_jax.domains.knowledge.corpus import Passage, load_passages
+from seal_jax.domains.knowledge.knowledge import Rules, training_examples
 from seal_jax.engine import packing
-from seal_jax.engine.engine import Engine, Recipe
+from seal_jax.engine.engine import Engine
 from seal_jax.engine.packing import Candidate
+from seal_jax.engine.recipe import Recipe
 from seal_jax.inner.sft import Optimizer
 from seal_jax.model.lora import LoraConfig
 from seal_jax.model.tokenizer import Tokenizer
-from seal_jax.tasks.corpus import Passage, load_passages
-from seal_jax.tasks.knowledge import Rules, training_examples
 
 RATE = 1e-3
 
@@ -52,10 +53,10 @@ def ours(engine: Engine, base: dict, groups: list[list[Candidate]], recipe: Reci
     """Train group after group -> mean loss."""
     losses = []
     for group in groups:
-        adapters, table = engine.finetune(base, group, recipe)
+        adapters, of_group = engine.finetune(base, group, recipe)
         jax.block_until_ready(adapters)
-        losses.append(table)
-    return float(np.nanmean(np.concatenate([table.ravel() for table in losses])))
+        losses += of_group
+    return float(np.mean(np.concatenate(losses)))
 
 
 def torch_rows(candidate: Candidate) -> list[dict]:

@@ -4,40 +4,43 @@
 
 Random valid self-edits of the config's tasks become candidates; these are put into chunks by cost, as a run does, and
 in the order in which they come. Counts what the device computes: optimizer steps dispatched, and token slots of the
-steps' arrays, those of idle lanes that are computed included; 'every lane' is a chunk that computes all its lanes until
+steps' arrays, those of computed lanes without data included; 'every lane' is a chunk that computes all its lanes until
 the last one is done. `--time` also trains all of them under both plans, twice, in alternation.
 """
 
 import argparse
 import dataclasses
 import runpy
-import tempfile
 import time
 from collections.abc import Sequence
 
-from etils import epath
-
-from seal_jax.config import from_dict
+from seal_jax import seeds
+from seal_jax.config import Config, from_dict
+from seal_jax.domains.arc.fewshot import RANDOM
 from seal_jax.engine import packing
 from seal_jax.engine.packing import Candidate, Lanes
 from seal_jax.engine.programs import enable_cache
-from seal_jax.experiments import fewshot
-from seal_jax.outer import trials
-from seal_jax.outer.actor import recipe
-from seal_jax.outer.rest_em import Setup
+from seal_jax.engine.recipe import recipe
+from seal_jax.experiments import arc
+from seal_jax.student.actor import Actor, load_actor
+from seal_jax.student.train import Loop, candidate
 
 
-def candidates_of(setup: Setup, edits: int) -> list[Candidate]:
+def candidates_of(config: Config, actor: Actor, edits: int) -> list[Candidate]:
     """The inner loops of `edits` random self-edits of each task, those that train something."""
-    plan = trials.TrialPlan("packing", setup.config.inner, 0, (setup.config.seed, 0))
-    row = next(row for row in setup.fixed if row.name == fewshot.RANDOM)
-    found = []
-    for task in setup.train:
+    world = arc.world(config)
+    domain, seed, found = world.domain(None), (config.seed, 0), []
+    control = next(control for control in domain.controls() if control.name == RANDOM)
+
+    def length(example) -> int:
+        return len(actor.row(example).tokens)
+
+    for task in world.train:
         for sample in range(edits):
-            trial = trials.Trial(task, row.edit(task, sample), sample, 0)
-            lesson = trials.lesson_of(setup.policy, trial, setup.task, plan)
-            found.append(trials.candidate_of(setup.policy, trial, lesson, plan))
-    return [candidate for candidate in found if candidate.rows]
+            lesson = domain.lesson(task, control.text(task, sample), seeds.lesson(*seed, task, 0), length)
+            loop = Loop(lesson, seeds.adapter(*seed, task, 0), seeds.order(*seed, 0))
+            found.append(candidate(actor, loop, config.inner))
+    return [one for one in found if one.rows]
 
 
 def cost(chunks: Sequence[Sequence[Candidate]], shape: tuple[int, int], every_lane: bool) -> tuple[int, int]:
@@ -67,10 +70,9 @@ def main() -> None:
     arc = dataclasses.replace(config.arc, examples=most, most_steps=max(config.arc.most_steps, 2 * most))
     config = dataclasses.replace(config, seed=flags.seed, arc=arc)
     enable_cache(config.engine.cache)
-    with tempfile.TemporaryDirectory() as folder:
-        setup = fewshot.prepare(config, epath.Path(folder))
+    actor = load_actor(config.model.policy, config)
     how, limit = recipe(config.inner), flags.candidates or config.engine.candidates
-    found = candidates_of(setup, flags.edits)
+    found = candidates_of(config, actor, flags.edits)
     steps = sorted(packing.steps_of(candidate, how.batch) for candidate in found)
     print(f"{len(found)} inner loops of {steps[0]} to {steps[-1]} steps (median {steps[len(steps) // 2]}), "
           f"{limit} to a chunk")  # fmt: skip
@@ -88,7 +90,7 @@ def main() -> None:
         for name, chunks in plans.items():
             began = time.perf_counter()
             for chunk in chunks:
-                setup.policy.engine.finetune(setup.policy.base, chunk, how)
+                actor.engine.finetune(actor.base, chunk, how)
             note = "compiling" if turn == 0 else f"pass {turn}"
             print(f"{name}, {note}: {time.perf_counter() - began:.1f} s", flush=True)
 

@@ -12,12 +12,13 @@ import json
 from collections import Counter
 from pathlib import Path
 
+from seal_jax.domains.domain import Answered
+from seal_jax.domains.knowledge.corpus import Passage, load_passages
+from seal_jax.domains.knowledge.sequences import Rules, training_examples, training_texts
 from seal_jax.judges.agreement import cohens_kappa
-from seal_jax.judges.item import Item
 from seal_jax.judges.lexical import grade
-from seal_jax.outer.select import best_of
-from seal_jax.tasks.corpus import Passage, load_passages
-from seal_jax.tasks.knowledge import Rules, training_examples, training_texts
+from seal_jax.outer.rollouts import Rollout
+from seal_jax.outer.select import best
 
 PER_PASSAGE = 5  # the first five completions of a passage are those of the authors' first round
 LEAST_KAPPA = 0.72
@@ -64,14 +65,15 @@ def selection(items: list[dict]) -> int:
     for item in items:
         retrains = [completion["accuracy_per_retrain"] for completion in item["completions"]]
         rewards = [sum(round(accuracy, 4) for accuracy in each) / len(each) for each in retrains]
-        missed += best_of(rewards) != [item["chosen"]]
+        found = [Rollout(None, None, sample, None, reward) for sample, reward in enumerate(rewards)]
+        missed += best(found) != [item["chosen"]]
     print(f"best of {len(items[0]['completions'])}: {len(items) - missed} of {len(items)} choices reproduced")
     return missed
 
 
 def judge(lines: list[dict]) -> float:
     """Cohen's kappa of the lexical judge with the released verdicts."""
-    verdicts = grade([Item(line["question"], line["gold"], line["answer"]) for line in lines])
+    verdicts = grade([Answered(line["question"], line["gold"], line["answer"]) for line in lines])
     kappa = cohens_kappa(verdicts, [line["correct"] for line in lines])
     print(f"lexical judge: kappa {kappa:.3f} on {len(lines)} verdicts")
     return kappa

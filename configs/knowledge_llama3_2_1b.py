@@ -14,9 +14,9 @@ from seal_jax.config import at_size, defaults
 
 def get_config(size: str = "") -> ConfigDict:
     """The config; `size` 'smoke' is a one-minute version."""
-    config = ConfigDict(defaults())
+    config = ConfigDict(defaults("knowledge"))
     config.model.policy = "meta-llama/Llama-3.2-1B"
-    config.task.update(chat="no")  # a base model
+    config.model.chat = "no"  # a base model
     # The longest of 1,000 self-edits of Qwen2.5-7B on SQuAD has about 2,600 tokens, the mean 252.
     config.sampling.update(max_new_tokens=4096)
     config.engine.update(candidates=16, decode_rows=64, remat_above=0)

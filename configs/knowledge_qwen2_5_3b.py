@@ -2,8 +2,8 @@
 
     python -m seal_jax.main --config=configs/knowledge_qwen2_5_3b.py --workdir=runs/knowledge_qwen2_5_3b
 
-The defaults of seal_jax/config.py are the paper's; what stands here differs from them. The paper's judge is GPT-4.1:
-add --config.reward.judge=remote --config.reward.judge_model=gpt-4.1 with OPENAI_API_KEY set. The default is offline.
+The defaults of seal_jax/config/ are the paper's; what stands here differs from them. The paper's judge is GPT-4.1:
+set kind=remote and model=gpt-4.1 in --config.reward.judge.* and --config.evaluation.judge.*, with OPENAI_API_KEY set.
 """
 
 from ml_collections import ConfigDict
@@ -13,8 +13,8 @@ from seal_jax.config import at_size, defaults
 
 def get_config(size: str = "") -> ConfigDict:
     """The config; `size` 'smoke' is a one-minute version."""
-    config = ConfigDict(defaults())
+    config = ConfigDict(defaults("knowledge"))
     config.model.policy = "Qwen/Qwen2.5-3B"
-    config.task.update(chat="no")  # a base model
+    config.model.chat = "no"  # a base model
     config.engine.update(candidates=24, remat_above=0)
     return at_size(config, size)

@@ -13,9 +13,9 @@ from seal_jax.config import at_size, defaults
 
 def get_config(size: str = "") -> ConfigDict:
     """The config; `size` 'smoke' is a one-minute version."""
-    config = ConfigDict(defaults())
+    config = ConfigDict(defaults("knowledge"))
     config.model.policy = "Qwen/Qwen2.5-7B"
-    config.task.update(chat="no")  # a base model
+    config.model.chat = "no"  # a base model
     # The paper allows 8,192 tokens. The longest of 1,000 self-edits of this model on SQuAD has about 2,600 (mean 252);
     # the cache of 4,096 takes half the memory, and every token decoded reads all of it.
     config.sampling.update(max_new_tokens=4096)

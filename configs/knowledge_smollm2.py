@@ -2,7 +2,8 @@
 
     python -m seal_jax.main --config=configs/knowledge_smollm2.py --workdir=runs/knowledge_smollm2
 
-Give your own passages with --config.data.train=FILE --config.data.evaluation=FILE (SEAL-style or SQuAD v1.1 JSON).
+Give your own passages with --config.data.train=FILE (SEAL-style or SQuAD v1.1 JSON). Some of them are then kept out of
+training and evaluated on; --config.data.evaluation=FILE names others.
 """
 
 from ml_collections import ConfigDict
@@ -12,19 +13,20 @@ from seal_jax.config import ALL_PROJECTIONS, at_size, defaults
 
 def get_config(size: str = "") -> ConfigDict:
     """The config; `size` 'smoke' is a one-minute version."""
-    config = ConfigDict(defaults())
+    config = ConfigDict(defaults("knowledge"))
     # The outer loop teaches this small policy to write, and costs it some of what it knows: as its own student it ends
     # below the base policy's self-edits although it writes better ones. With its first weights as the student of
     # every row, the rows differ in their self-edits alone. The paper's setting is student="".
-    config.model.update(policy="smollm2-135m-instruct", student="initial")
-    config.data.update(train_passages=16, evaluation_passages=30)
+    config.model.update(policy="smollm2-135m-instruct", student="initial", system="empty")
+    config.data.update(train_items=16, evaluation_items=30)
     # At 135M parameters plain text at the paper's learning rate makes the gold answers less likely. Turns of a chat
     # with the loss on the assistant's, and adapters on all projections, do teach it; an empty system message saves
     # 16 tokens of each sequence, of 50 to 100.
-    config.task.update(form="chat", closing=True, system="empty")
+    config.knowledge.update(form="chat", closing=True)
     config.sampling.update(temperature=0.7, max_new_tokens=112)  # at temperature 1 its self-edits are word salad
     config.inner.update(rank=16, alpha=32.0, targets=ALL_PROJECTIONS, learning_rate=1.5e-3, epochs=2)
     config.reward.update(accuracy_weight=0.0, likelihood_weight=1.0, retrains=2, answer_tokens=24)
+    config.evaluation.update(answer_tokens=24)
     config.outer.update(rounds=2, samples=4, random_control=True)
     config.outer.sft.update(rank=16, alpha=32.0, learning_rate=5e-4, epochs=4, accumulation=4)
     config.engine.update(candidates=4, decode_rows=80)

@@ -10,14 +10,15 @@ from seal_jax.config import ALL_PROJECTIONS, at_size, defaults
 
 def get_config(size: str = "") -> ConfigDict:
     """The config; `size` 'smoke' is a one-minute version."""
-    config = ConfigDict(defaults())
-    config.model.update(policy="smollm2-135m-instruct", student="initial")
-    config.data.update(train="shipped:train", evaluation="shipped:test", train_passages=8, evaluation_passages=10)
+    config = ConfigDict(defaults("knowledge"))
+    config.model.update(policy="smollm2-135m-instruct", student="initial", system="empty")
+    config.data.update(train="shipped:train", evaluation="shipped:test", train_items=8, evaluation_items=10)
     # What a model of 135M parameters needs is not what 7B need; the reasons stand in configs/knowledge_smollm2.py.
-    config.task.update(form="chat", closing=True, system="empty")
+    config.knowledge.update(form="chat", closing=True)
     config.sampling.update(temperature=0.7, max_new_tokens=96)
     config.inner.update(rank=16, alpha=32.0, targets=ALL_PROJECTIONS, learning_rate=1.5e-3, epochs=2)
     config.reward.update(accuracy_weight=0.0, likelihood_weight=1.0, retrains=1, answer_tokens=16)
+    config.evaluation.update(answer_tokens=16)
     config.outer.update(rounds=1, samples=3)
     config.outer.sft.update(rank=16, alpha=32.0, learning_rate=5e-4, epochs=4, accumulation=2)
     config.engine.update(candidates=4, decode_rows=64)

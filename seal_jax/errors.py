@@ -2,4 +2,4 @@
 
 
 class UserError(Exception):
-    """Bad input: the message is one sentence that names the file, the field and the mend."""
+    """Bad input: the message is one sentence that names the file and the field, and says what to do."""

@@ -1,10 +1,10 @@
-"""Tells before paying whether a config fits a TPU slice, and how long a round takes at best; no TPU is needed.
+"""Whether a config fits a TPU slice, and how long a round takes at least; no TPU is needed.
 
     python -m seal_jax.fit --config=configs/knowledge_qwen2_5_7b_v5e_16.py --topology=v5e-16
 
-The run's real programs are compiled with libtpu (pip install -e '.[tpu]') and their memory, FLOPs and collectives read
-off. --largest looks for the most candidates in flight. Exit status: 0; 1 where something does not fit, after one
-sentence with the mend; 2 after one sentence about bad input.
+The run's real programs are compiled with libtpu (pip install -e '.[tpu]'), which tells their memory, FLOPs and
+collectives. --largest looks for the most candidates that can be trained together. Exit status: 0; 1 where something
+does not fit, after one sentence that says what to change; 2 after one sentence about bad input.
 """
 
 import logging
@@ -12,11 +12,12 @@ import os
 import sys
 from collections.abc import Sequence
 
-from absl import app, flags
+from absl import flags
 from ml_collections import config_flags
 
 from seal_jax import config as config_lib
 from seal_jax.errors import UserError
+from seal_jax.flags import read_config
 
 FLAGS = flags.FlagValues()
 CONFIG = config_flags.DEFINE_config_file("config", None, "A file of configs/.", flag_values=FLAGS)
@@ -27,7 +28,7 @@ LARGEST = flags.DEFINE_bool("largest", False, "Look for the most candidates in f
 
 
 def main(argv: Sequence[str]) -> int:
-    """Returns the exit status."""
+    """Read the command line and run -> exit status."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     os.environ.setdefault("JAX_PLATFORMS", "cpu")  # a TPU that is attached is left alone
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -41,27 +42,20 @@ def main(argv: Sequence[str]) -> int:
 
 def read_flags(argv: Sequence[str]) -> tuple[config_lib.Config, str, bool]:
     """(config, topology, largest) from the command line. Raises UserError for whatever is wrong."""
-    app.define_help_flags()
-    try:
-        rest = FLAGS(list(argv))
-        values = CONFIG.value.to_dict() if CONFIG.value is not None else None
-    except (flags.Error, UserError, AttributeError, KeyError, TypeError, OSError) as error:
-        raise UserError(str(error).strip().split("\n")[-1].strip().strip('"')) from error
-    if len(rest) > 1:
-        known = "--config=FILE, --config.GROUP.FIELD=VALUE, --topology=SLICE and --largest"
-        raise UserError(f"{rest[1]!r} is not a flag; there are {known}")
-    if values is None or not TOPOLOGY.value:
-        missing = "--config=FILE, such as configs/knowledge_qwen2_5_7b.py" if values is None else "--topology=v5e-16"
-        raise UserError(f"give {missing}")
+    values = read_config(argv, FLAGS, CONFIG)
+    if not TOPOLOGY.value:
+        raise UserError("give --topology=SLICE, such as --topology=v5e-16")
     return config_lib.from_dict(values), TOPOLOGY.value, LARGEST.value
 
 
 def run(config: config_lib.Config, name: str, largest: bool) -> int:
-    """Compile, print the tables, return the exit status. What is slow to import is imported once the input is read."""
+    """Compile, print the tables -> exit status. Slow imports wait until the input is read."""
     from seal_jax.fitting import chips, report
 
-    if config.experiment != "single_passage":
-        raise UserError(f"fit knows the programs of single_passage; the config's experiment is {config.experiment}")
+    if config.domain != "knowledge":
+        raise UserError(f"fit knows the programs of config.domain 'knowledge'; this config has {config.domain!r}")
+    if not config.data.train_items:
+        raise UserError("config.data.train_items is 0 (all), and fit does not read the data; give a number")
     if not largest and not config.engine.candidates:
         raise UserError(
             "config.engine.candidates is 0, which a run settles on its own devices; give a number, or find one with "

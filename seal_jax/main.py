@@ -10,17 +10,16 @@ exchange with it failed, SIGABRT with JAX's own sentence if JAX noticed first.
 import _thread
 import logging
 import os
-import re
 import sys
 import threading
-import traceback
 from collections.abc import Mapping, Sequence
 
-from absl import app, flags
+from absl import flags
 from ml_collections import config_flags
 
 from seal_jax import config as config_lib
 from seal_jax.errors import UserError
+from seal_jax.flags import read_config
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "A file of configs/, with :smoke for its small version.")
 WORKDIR = flags.DEFINE_string("workdir", None, "The run's folder; starting again in it continues the run.")
@@ -51,27 +50,9 @@ def quiet() -> None:
 
 def read_flags(argv: Sequence[str]) -> tuple[dict, str]:
     """(the config as nested dicts, the run's folder) from the command line. Raises UserError for whatever is wrong."""
-    app.define_help_flags()
-    for argument in argv[1:]:
-        _check_field(argument)
-    try:
-        rest = flags.FLAGS(list(argv))
-        values = CONFIG.value.to_dict() if CONFIG.value is not None else None
-    except (flags.Error, UserError) as error:
-        raise UserError(_last_line(error)) from error
-    except OSError as error:
-        named = re.search(r"--?config[= ]([^:\s]*)", " ".join(argv[1:]))[1]
-        raise UserError(f"the config file {named!r} cannot be read; name one, such as configs/quickstart.py") from error
-    except Exception as error:  # a config file is a program, and may fail in any way
-        place = traceback.extract_tb(error.__traceback__)[-1]
-        where = f"{type(error).__name__}: {error}; {place.filename}, line {place.lineno}"
-        raise UserError(f"the config file does not work ({where})") from error
-    if len(rest) > 1:
-        known = "--config=FILE, --config.GROUP.FIELD=VALUE and --workdir=FOLDER"
-        raise UserError(f"{rest[1]!r} is not a flag; there are {known}")
-    if values is None or not WORKDIR.value:
-        missing = "--config=FILE, such as configs/quickstart.py" if values is None else "--workdir=FOLDER for the run"
-        raise UserError(f"give {missing}")
+    values = read_config(argv, flags.FLAGS, CONFIG)
+    if not WORKDIR.value:
+        raise UserError("give --workdir=FOLDER for the run")
     return values, WORKDIR.value
 
 
@@ -81,7 +62,6 @@ def run(values: Mapping, workdir: str) -> None:
     import jax
 
     from seal_jax import parallel
-    from seal_jax.experiments import fewshot, single_passage
 
     if config.parallel.distributed:
         parallel.connect()
@@ -93,7 +73,7 @@ def run(values: Mapping, workdir: str) -> None:
         raise UserError(text) from error
     try:
         with open_folder(workdir, values, devices) as folder:
-            (fewshot if config.experiment == "fewshot" else single_passage).run(config, folder)
+            carry_out(config, folder)
     except jax.errors.JaxRuntimeError as error:
         if jax.process_count() == 1:
             raise
@@ -101,6 +81,34 @@ def run(values: Mapping, workdir: str) -> None:
         mend = "start the same command on all hosts to continue"
         print(f"seal_jax: another host of the run was lost ({reason}); {mend}.", file=sys.stderr, flush=True)
         os._exit(3)  # an ordinary end would wait for the host that is lost
+
+
+def carry_out(config: config_lib.Config, folder) -> None:
+    """Run or continue the experiment in `folder`, a RunDirectory, and print its tables."""
+    from seal_jax.engine.programs import enable_cache
+    from seal_jax.experiments import assemble, export, rounds
+    from seal_jax.parallel import is_first
+    from seal_jax.report import terminal
+    from seal_jax.report.watch import Watch
+    from seal_jax.runs.records import in_bucket
+
+    enable_cache(config.engine.cache)
+    path = folder.path
+    try:
+        if config.export.policy and in_bucket(path):
+            raise UserError("export.policy writes to local folders only; choose a local --workdir, or set it to False")
+        setup = assemble.prepare(config, path)
+    except UserError:
+        if is_first():
+            folder.forget()
+        raise
+    print(f"{path}: {'continuing' if folder.continued else 'a new run'}\n{assemble.heading(setup)}", flush=True)
+    with Watch(path, config) as watch:
+        policy = rounds.run(setup, watch.after_row)
+    if config.export.policy:
+        export.export(setup, policy, path)
+    setup.recorder.close()
+    print(f"\n{terminal.summary(path)}\n\nReport: {path / 'report.html'}", flush=True)
 
 
 def open_folder(workdir: str, values: Mapping, devices: Sequence[str]):
@@ -128,21 +136,6 @@ def _stop_again(unraisable) -> None:
         threading.Timer(0.1, _thread.interrupt_main).start()
     else:
         sys.__unraisablehook__(unraisable)
-
-
-def _check_field(argument: str) -> None:
-    """Raises UserError for --config.GROUP.FIELD that no config has."""
-    found = re.match(r"--?(?:no)?config\.([\w.]+)", argument)
-    place, group = "config", config_lib.defaults()
-    for name in found[1].split(".") if found else ():
-        fields = sorted(group) if isinstance(group, dict) else []
-        if name not in fields:
-            raise UserError(f"{place} has no field {name!r}" + (f"; there are {', '.join(fields)}" if fields else ""))
-        place, group = f"{place}.{name}", group[name]
-
-
-def _last_line(error: Exception) -> str:
-    return str(error).strip().split("\n")[-1].strip()
 
 
 if __name__ == "__main__":

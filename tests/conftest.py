@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 import tiny_run
 
-from seal_jax.experiments import experiment, judging
-from seal_jax.outer.actor import load_actor
+from seal_jax.experiments import assemble, judging
+from seal_jax.report.watch import Watch
+from seal_jax.student.actor import load_actor
 
 
 @pytest.fixture(scope="session")
@@ -31,7 +32,7 @@ def home(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def actors():
     """`load_actor` that loads each model once for all tests, so that its programs are compiled once."""
-    loaded = functools.cache(lambda source, model, task, engine, config: load_actor(source, config.value))
+    loaded = functools.cache(lambda source, model, engine, config: load_actor(source, config.value))
 
     class Same:  # a config that stands aside in the comparison of keys
         def __init__(self, value):
@@ -43,23 +44,38 @@ def actors():
         def __hash__(self):
             return 0
 
-    return lambda source, config: loaded(source, config.model.dtype, config.task, config.engine, Same(config))
+    def chat(config):
+        return config.model.dtype, config.model.chat, config.model.system
+
+    return lambda source, config: loaded(source, chat(config), config.engine, Same(config))
 
 
 @pytest.fixture
 def fast(monkeypatch, actors):
     """Runs in this process that share compiled programs and write no report."""
-    monkeypatch.setattr(experiment, "load_actor", actors)
+    monkeypatch.setattr(assemble, "load_actor", actors)
     monkeypatch.setattr(judging, "load_actor", actors)
-    monkeypatch.setattr(experiment.report, "write", lambda path: None)
+    monkeypatch.setattr(Watch, "after_row", lambda self, arm, number: None)
+
+
+def uninterrupted(values, actors, workdir):
+    """(config, folder) of a run that shares compiled programs and writes its report."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(assemble, "load_actor", actors)
+        patch.setattr(judging, "load_actor", actors)
+        tiny_run.run(values, workdir)
+    return values, workdir
 
 
 @pytest.fixture(scope="session")
 def whole(home, actors, tmp_path_factory):
-    """(config, folder, lines) of a run of two rounds with the control that nothing interrupted."""
+    """(config, folder) of a run of two rounds with the control that nothing interrupted."""
     values = tiny_run.tiny_values(home, outer={"rounds": 2})
-    workdir = tmp_path_factory.mktemp("runs") / "whole"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(experiment, "load_actor", actors)
-        lines = tiny_run.run(values, workdir)
-    return values, workdir, lines
+    return uninterrupted(values, actors, tmp_path_factory.mktemp("runs") / "whole")
+
+
+@pytest.fixture(scope="session")
+def single(home, actors, tmp_path_factory):
+    """(config, folder) of a run of one round without the control that nothing interrupted."""
+    values = tiny_run.tiny_values(home, outer={"random_control": False})
+    return uninterrupted(values, actors, tmp_path_factory.mktemp("runs") / "single")

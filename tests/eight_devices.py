@@ -8,8 +8,11 @@ import pytest
 from jax.sharding import PartitionSpec as P
 from tiny_training import random_adapter, random_rows, stack, tiny_engine, tiny_model
 
-from seal_jax.engine.engine import Engine, Recipe
+from seal_jax.engine.engine import Engine
+from seal_jax.engine.generation import Generation
 from seal_jax.engine.packing import Candidate, Lanes
+from seal_jax.engine.recipe import Recipe
+from seal_jax.engine.weights import Weights
 from seal_jax.errors import UserError
 from seal_jax.inner import sft
 from seal_jax.inner.sampling import Sampling
@@ -64,8 +67,9 @@ def test_inner_loops(one, many):
         outcomes.append((adapters_of(engine, stacked, len(CANDIDATES)), losses))
     # Adam divides a gradient by its own size: where it is next to nothing, its rounding counts.
     close(outcomes[0][0], outcomes[1][0], 2e-5 if many[0].layout.model == 1 else 2e-4)
-    np.testing.assert_allclose(outcomes[0][1], outcomes[1][1], rtol=1e-4)
-    assert np.isfinite(outcomes[0][1]).any(axis=0).all() and np.isnan(outcomes[0][1]).any()
+    for candidate, here, there in zip(CANDIDATES, outcomes[0][1], outcomes[1][1], strict=True):
+        np.testing.assert_allclose(here, there, rtol=1e-4)
+        assert here.shape == (candidate.epochs * len(candidate.rows),) and np.isfinite(here).all()
     assert np.abs(outcomes[1][0][3]["layers"]["q_proj"]["B"]).max() > 1e-3
 
 
@@ -87,15 +91,19 @@ def test_generation_and_scores(one, many):
     outcomes = []
     for engine, base in (one, many):
         adapters = engine.join([(place(engine, adapters), len(adapters)) for adapters in parts])
-        texts = engine.generate(base, adapters, LORA, prompts, seeds, rules, 10, lambda tokens: tokens[-1] % 7 == 0)
-        bare = engine.generate(base, None, None, [sum(prompts, [])], [sum(seeds, [])], rules, 10)
-        scores = engine.log_likelihood(base, adapters, LORA, rows)
-        flat = engine.log_likelihood(base, None, None, [sum(rows, ())])
-        outcomes.append((texts, bare, scores, flat))
-    assert outcomes[0][:2] == outcomes[1][:2]
-    close(outcomes[0][2:], outcomes[1][2:], 1e-3)
-    assert len({tuple(sample) for lane in outcomes[0][0] for samples in lane for sample in samples}) > 20
-    assert len({len(sample) for lane in outcomes[0][0] for samples in lane for sample in samples}) > 3
+        adapted, alone = Weights(base, adapters, LORA), Weights(base)
+        generation = Generation(rules, 10, lambda tokens: tokens[-1] % 7 == 0)
+        out = engine.generate(adapted, prompts, seeds, generation)
+        out += engine.generate(alone, [sum(prompts, [])], [sum(seeds, [])], Generation(rules, 10))
+        samples = [sample for lane in out for samples in lane for sample in samples]
+        texts = [(sample.tokens, sample.stop, sample.stopped) for sample in samples]
+        scores = engine.log_likelihood(adapted, rows), engine.log_likelihood(alone, [sum(rows, ())])
+        outcomes.append((texts, [sample.log_probs for sample in samples], scores))
+    assert outcomes[0][0] == outcomes[1][0]
+    close(outcomes[0][1:], outcomes[1][1:], 1e-3)
+    assert len({tuple(tokens) for tokens, _, _ in texts[:30]}) > 20
+    assert len({len(tokens) for tokens, _, _ in texts[:30]}) > 3
+    assert {(stop is None, stopped) for _, stop, stopped in texts} == {(True, True), (False, False), (True, False)}
 
 
 @pytest.mark.parametrize("lora", [LORA, None], ids=["adapter", "full"])
@@ -124,8 +132,8 @@ def step_program(devices, model=1, count=8, backend="shard_map"):
     seeds = engine.layout.put_candidates(np.zeros((lanes.total, 2), np.uint32))
     state = engine.init_adapters(base, seeds, RECIPE)
     hyper = engine.layout.put_candidates(sft.Hyper(*np.ones((3, lanes.total), np.float32)))
-    batch = engine.blank_step(lanes, (1, 1), (lanes.total, 64))
-    return engine.step_call(base, state, hyper, RECIPE, batch).compile()
+    batch = engine.calls.blank_batch((1, 1), (lanes.total, 64))
+    return engine.calls.step(base, state, hyper, RECIPE, batch).compile()
 
 
 def groups_of(line):

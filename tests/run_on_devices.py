@@ -8,9 +8,9 @@ from pathlib import Path
 import jax
 import tiny_run
 
-from seal_jax.experiments import experiment
+from seal_jax.report.watch import Watch
 
 if __name__ == "__main__":
-    experiment.report.write = lambda path: None  # it takes longer than the run
+    Watch.after_row = lambda self, arm, number: None  # a report takes longer than the run
     assert jax.device_count() == int(os.environ["JAX_NUM_CPU_DEVICES"])
     tiny_run.run(json.loads(Path(sys.argv[1]).read_text()), Path(sys.argv[2]))

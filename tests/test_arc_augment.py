@@ -6,8 +6,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from seal_jax.tasks.arc import augment
-from seal_jax.tasks.arc.grids import ArcTask, Pair, key, make_grid
+from seal_jax.domains.arc import augment
+from seal_jax.domains.arc.grids import ArcTask, Pair, key, make_grid
 
 any_speed = settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 GRID = make_grid([[1, 2, 3], [4, 5, 6]])
@@ -47,12 +47,13 @@ ALL = {a.name: a for a in (*augment.BASIC, *augment.SIZE, *augment.CHAIN, *augme
 
 def test_the_families_hold_what_the_paper_names():
     assert set(ALL) == set(BY_HAND) and len(ALL) == 22
+    assert all(a.on_input is a.on_output for a in ALL.values())
     assert [len(f) for f in (augment.BASIC, augment.SIZE, augment.CHAIN, augment.REPEAT)] == [10, 3, 6, 3]
 
 
 @pytest.mark.parametrize("name", BY_HAND)
 def test_by_hand(name):
-    assert ALL[name].apply(GRID).tolist() == BY_HAND[name]
+    assert ALL[name].on_input(GRID).tolist() == BY_HAND[name]
 
 
 def test_shift_by_hand():
@@ -61,21 +62,44 @@ def test_shift_by_hand():
     assert augment.shift(GRID, 1, 2).tolist() == [[5, 6, 4], [2, 3, 1]]
 
 
-def test_random_shifts_reach_all_sixteen():
+def moved(grid) -> tuple[int, int]:
+    """How far the 0 of NUMBERED, or of a grid made of it, was moved."""
+    down, right = divmod(int(np.flatnonzero(grid == 0)[0]), 9)
+    return down, right
+
+
+NUMBERED = np.arange(81).reshape(9, 9)
+
+
+def test_shifts_move_inputs_and_outputs_by_amounts_of_their_own():
     rng = np.random.default_rng(0)
-    line = make_grid(np.arange(10)[None].repeat(10, 0) + 0)
-    shifts = {augment.random_shift(rng).name for _ in range(400)}
-    assert shifts == {f"shift by {down}, {right}" for down in range(4) for right in range(4)}
-    drawn = augment.random_shift(np.random.default_rng(1))
-    down, right = map(int, drawn.name.removeprefix("shift by ").split(", "))
-    assert np.array_equal(drawn.apply(line), augment.shift(line, down, right))
+    drawn = [augment.random_shift(rng) for _ in range(600)]
+    amounts = [(moved(a.on_input(NUMBERED)), moved(a.on_output(NUMBERED))) for a in drawn]
+    every = {(down, right) for down in range(4) for right in range(4)}
+    assert {one for one, _ in amounts} == {other for _, other in amounts} == every
+    assert len(set(amounts)) > 200  # of the 256 pairs; 16 if outputs moved with their inputs
+    for a, (one, other) in zip(drawn, amounts, strict=True):
+        assert a.name == f"shift inputs by {one[0]}, {one[1]} and outputs by {other[0]}, {other[1]}"
+        assert np.array_equal(a.on_input(GRID), augment.shift(GRID, *one))
+        assert np.array_equal(a.on_output(GRID), augment.shift(GRID, *other))
+
+
+def test_a_shift_moves_all_inputs_of_a_task_by_one_amount_and_all_outputs_by_another():
+    pair = Pair(NUMBERED, NUMBERED)
+    task = ArcTask("t", (pair, pair), (pair,))
+    for seed in range(20):
+        shift = augment.random_shift(np.random.default_rng(seed))
+        new = augment.augmented(task, shift)
+        assert new.id == "t" and (len(new.train), len(new.test)) == (2, 1)
+        found = {(moved(p.input), moved(p.output)) for p in (*new.train, *new.test)}
+        assert found == {(moved(shift.on_input(NUMBERED)), moved(shift.on_output(NUMBERED)))}
 
 
 @any_speed
 @given(grids)
 def test_inverses(grid):
     for name, inverse in INVERSES.items():
-        assert np.array_equal(ALL[inverse].apply(ALL[name].apply(grid)), grid), name
+        assert np.array_equal(ALL[inverse].on_input(ALL[name].on_input(grid)), grid), name
 
 
 @any_speed
@@ -89,11 +113,11 @@ def test_shift_has_its_inverse(grid, down, right):
 def test_larger_grids_hold_the_grid(grid):
     rows, columns = grid.shape
     for name in ("mirror_down", "mirror_right", "repeat_down", "repeat_across", "repeat_both"):
-        assert np.array_equal(ALL[name].apply(grid)[:rows, :columns], grid), name
-    assert np.array_equal(ALL["mirror_up"].apply(grid)[rows:], grid)
-    assert np.array_equal(ALL["mirror_left"].apply(grid)[:, columns:], grid)
+        assert np.array_equal(ALL[name].on_input(grid)[:rows, :columns], grid), name
+    assert np.array_equal(ALL["mirror_up"].on_input(grid)[rows:], grid)
+    assert np.array_equal(ALL["mirror_left"].on_input(grid)[:, columns:], grid)
     for name, step in (("double_resolution", (2, 2)), ("double_height", (2, 1)), ("double_width", (1, 2))):
-        assert np.array_equal(ALL[name].apply(grid)[:: step[0], :: step[1]], grid), name
+        assert np.array_equal(ALL[name].on_input(grid)[:: step[0], :: step[1]], grid), name
 
 
 @any_speed

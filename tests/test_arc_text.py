@@ -9,8 +9,17 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from tiny_checkpoint import tiny_tokenizer
 
-from seal_jax.tasks.arc.grids import ArcTask, Pair, make_grid
-from seal_jax.tasks.arc.text import INSTRUCTION, Form, answer_prompt, answer_text, decode_grid, example, grid_text
+from seal_jax.domains.arc.grids import ArcTask, Pair, make_grid
+from seal_jax.domains.arc.text import (
+    INSTRUCTION,
+    INSTRUCTION_ALONE,
+    Form,
+    answer_prompt,
+    answer_text,
+    decode_grid,
+    example,
+    grid_text,
+)
 
 any_speed = settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 grids = arrays(np.int8, array_shapes(min_dims=2, max_dims=2, max_side=30), elements=st.integers(0, 9))
@@ -78,6 +87,13 @@ def test_the_chat_by_hand():
     made = example(task, all_tokens=False, form=Form())
     assert made.prompt == prompt and made.text == "[[1]]#" and made.closing and not made.whole
     assert example(task, all_tokens=True, form=Form(closing=False)).whole
+
+
+def test_without_demonstrations_the_chat_speaks_of_none():
+    prompt = answer_prompt([], GRID, Form())
+    assert prompt.chat and prompt.text == "[[0 1 2]\n [3 4 5]] -> " and prompt.system == INSTRUCTION_ALONE
+    assert "example" in INSTRUCTION and "example" not in INSTRUCTION_ALONE and prompt.system == prompt.system.strip()
+    assert example(ArcTask("t", (), (Pair(GRID, GRID),)), False, Form()).prompt == prompt
 
 
 def test_tokens_and_weights():

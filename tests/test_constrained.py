@@ -10,10 +10,12 @@ import pytest
 from tiny_checkpoint import tiny_tokenizer
 from tiny_training import LORA, random_adapter, stack, tiny_engine, tiny_model
 
+from seal_jax.domains.arc.grammar import compile_expression, self_edit_automaton, token_bytes, token_table
+from seal_jax.engine.generation import Generation
+from seal_jax.engine.weights import Weights
 from seal_jax.errors import UserError
 from seal_jax.inner.sampling import Sampling, sample_token
 from seal_jax.model.transformer import Transformer
-from seal_jax.tasks.grammar import compile_expression, self_edit_automaton, token_bytes, token_table
 
 VOCAB = 400
 STOPS = (2,)
@@ -47,7 +49,10 @@ def seeds(samples: int, lanes: int = 1):
 
 
 def generate(engine, base, grammar, max_new, samples=1, rules=RANDOM):
-    return engine.generate(base, None, None, [PROMPTS], seeds(samples), rules, max_new, grammar=grammar)[0]
+    generation = Generation(rules, max_new, grammar=grammar)
+    out = engine.generate(Weights(base), [PROMPTS], seeds(samples), generation)[0]
+    assert all(sample.stop in STOPS for samples in out for sample in samples)
+    return [[sample.tokens for sample in samples] for samples in out]
 
 
 def test_fifty_samples_are_valid_within_the_limit(engine, base, tokenizer, self_edits):
@@ -74,15 +79,19 @@ def test_tokens_are_those_of_the_masked_full_forward_pass(engine, base, self_edi
     adapters = [random_adapter(base, LORA, seed, 0.3) for seed in range(2)]
     limit = int(self_edits.distance[self_edits.start]) + 5
     asked = seeds(2, lanes=2)
-    out = engine.generate(base, stack(adapters), LORA, [PROMPTS] * 2, asked, rules, limit, grammar=self_edits)
+    generation = Generation(rules, limit, grammar=self_edits)
+    out = engine.generate(Weights(base, stack(adapters), LORA), [PROMPTS] * 2, asked, generation)
     full = jax.jit(lambda adapter, row: Transformer(engine.config, LORA.scale).apply(
         {"params": base, "lora": adapter}, row, method="full"))  # fmt: skip
     pick = jax.jit(jax.vmap(lambda key, at, row: sample_token(jax.random.fold_in(key, at), row, rules), (None, 0, 0)))
     for c, q, k in itertools.product(range(2), range(2), range(2)):
-        tokens = [*out[c][q][k], *STOPS]
+        sample = out[c][q][k]
+        tokens = [*sample.tokens, sample.stop]
         row = np.zeros((1, 512), np.int32)
         row[0, : len(PROMPTS[q]) + len(tokens)] = PROMPTS[q] + tokens
         logits = np.array(full(adapters[c], row))[0, len(PROMPTS[q]) - 1 :][: len(tokens)]
+        free = logits.astype(float) - np.log(np.exp(logits.astype(float)).sum(-1, keepdims=True))
+        np.testing.assert_allclose(sample.log_probs, free[np.arange(len(tokens)), tokens], atol=1e-3)  # no grammar
         state = self_edits.start
         for position, token in enumerate(tokens):
             target = self_edits.next_state[state]

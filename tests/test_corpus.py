@@ -7,8 +7,10 @@ import random
 import datasets
 import pytest
 
+from seal_jax.config import Data
+from seal_jax.domains.knowledge import corpus
+from seal_jax.domains.knowledge.corpus import Passage, Question, hold_out, load_passages, select, splits
 from seal_jax.errors import UserError
-from seal_jax.tasks.corpus import Passage, Question, hold_out, load_passages, select
 
 ITEM = {
     "title": "Dunmar weir",
@@ -62,6 +64,20 @@ def test_squad_file(tmp_path):
     assert (first.title, first.context) == ("Dunmar weir", "Torvald built it.")
     assert first.questions == (Question("Who?", "Torvald", False),)
     assert second.questions[0].question == "What leaks?"
+
+
+def test_space_around_texts_is_removed(tmp_path):
+    spaced = {
+        "title": " Dunmar weir\n",
+        "context": "\tOld.  And wet. ",
+        "questions": [{"question": " Who? ", "answer": "T\n"}],
+    }
+    article = {"title": " Dunmar_weir ", "paragraphs": [{"context": spaced["context"], "qas": [
+        {"question": " Who? ", "answers": [{"text": "T\n"}]}]}]}  # fmt: skip
+    for content in ([spaced], {"data": [article]}):
+        (found,) = load_passages(write(tmp_path / "spaced.json", content))
+        assert (found.title, found.context) == ("Dunmar weir", "Old.  And wet.")
+        assert found.questions == (Question("Who?", "T", False),)
 
 
 def changed(item, field, value):
@@ -240,9 +256,134 @@ def test_select_is_the_global_seed_and_shuffle():
     random.seed(42)
     random.shuffle(expected)
     state = random.getstate()
-    assert select(passages(50), 10, seed=42) == expected[:10]
+    names = ("here.json", "train_items")
+    assert select(passages(50), 10, 42, names) == expected[:10]
     assert random.getstate() == state
-    assert select(passages(50), 10, seed=None) == passages(10)
-    for count in (0, 51):
-        with pytest.raises(UserError, match="50"):
-            select(passages(50), count, seed=None)
+    assert select(passages(50), 0, 42, names) == expected
+    assert select(passages(50), 10, -1, names) == passages(10)
+    with pytest.raises(
+        UserError, match="here.json has 50 passages and --config.data.train_items=51 asks for more.*0 for"
+    ):
+        select(passages(50), 51, 42, names)
+
+
+@pytest.fixture
+def stored(tmp_path):
+    """A function that writes passages with these titles to a file, and gives its path."""
+
+    def store(name, titles):
+        items = [{**ITEM, "title": title, "context": f"About {title}."} for title in titles]
+        return write(tmp_path / name, items)
+
+    return store
+
+
+def titles(found):
+    return [passage.title for passage in found]
+
+
+TEN = [f"T{i}" for i in range(10)]
+
+
+def shuffled(names, seed=42):
+    names = list(names)
+    random.Random(seed).shuffle(names)
+    return names
+
+
+def test_two_sources_are_shuffled_alike_and_need_no_note(stored):
+    data = Data(stored("a.json", TEN), stored("b.json", [f"U{i}" for i in range(10)]), 3, 4)
+    train, evaluation, note = splits(data, seed=0)
+    order = shuffled(range(10))
+    assert titles(train) == [f"T{i}" for i in order[:3]] and titles(evaluation) == [f"U{i}" for i in order[:4]]
+    assert note == ""
+
+
+@pytest.mark.parametrize(
+    ("train_items", "evaluation_items", "learned", "evaluated"),
+    [(3, 4, 3, 4), (6, 4, 6, 4), (0, 4, 6, 4), (5, 0, 5, 2), (0, 0, 8, 2)],
+)
+def test_without_an_evaluation_source_passages_are_kept_out_of_training(
+    stored, train_items, evaluation_items, learned, evaluated
+):
+    source = stored("mine.json", TEN)
+    train, evaluation, note = splits(Data(source, "auto", train_items, evaluation_items), seed=0)
+    order = shuffled(TEN)
+    assert titles(train) == order[:learned] and titles(evaluation) == order[learned : learned + evaluated]
+    assert note == f"evaluating on {evaluated} of the 10 passages of {source}, kept out of training"
+
+
+def test_a_fifth_is_at_least_one_passage(stored):
+    train, evaluation, _ = splits(Data(stored("mine.json", TEN[:3]), "auto", 0, 0), seed=0)
+    assert (len(train), len(evaluation)) == (2, 1)
+
+
+@pytest.mark.parametrize(("train_items", "evaluation_items"), [(7, 4), (10, 0), (0, 10), (0, 11), (11, 1)])
+def test_too_few_passages_for_both_names_both_flags(stored, train_items, evaluation_items):
+    source = stored("mine.json", TEN)
+    with pytest.raises(UserError) as caught:
+        splits(Data(source, "auto", train_items, evaluation_items), seed=0)
+    text = str(caught.value)
+    assert text.startswith(f"{source} has 10 passages, too few for {train_items or 'the rest'} to learn from and ")
+    assert "--config.data.train_items" in text and "--config.data.evaluation_items" in text
+
+
+def test_a_single_passage_cannot_be_both(stored):
+    with pytest.raises(UserError, match="has 1 passage, too few"):
+        splits(Data(stored("mine.json", TEN[:1]), "auto", 0, 0), seed=0)
+
+
+def test_copies_of_what_is_learned_are_not_evaluated_on(stored):
+    source = stored("mine.json", ["A", "B", "A", "C"])
+    train, evaluation, _ = splits(Data(source, "auto", 2, 1, shuffle_seed=-1), seed=0)
+    assert (titles(train), titles(evaluation)) == (["A", "B"], ["C"])
+    with pytest.raises(UserError, match="too few for 2 to learn from and 2 others"):
+        splits(Data(source, "auto", 2, 2, shuffle_seed=-1), seed=0)
+
+
+@pytest.mark.parametrize(("train", "expected"), [(corpus.SQUAD_TRAIN, corpus.SQUAD_VALIDATION), ("mine", "mine")])
+def test_only_squad_is_evaluated_on_its_own_validation_split(monkeypatch, train, expected):
+    asked = []
+
+    def load(source):
+        asked.append(source)
+        return [Passage(f"{source}{i}", f"{source}{i}", "C", ()) for i in range(8)]
+
+    monkeypatch.setattr(corpus, "load_passages", load)
+    _, evaluation, note = splits(Data(train, "auto", 2, 3), seed=0)
+    assert set(asked) == {train, expected}
+    assert all(passage.title.startswith(expected) for passage in evaluation) and bool(note) == (train == expected)
+
+
+def test_a_passage_in_both_is_refused_by_name(stored):
+    first = stored("a.json", TEN)
+    with pytest.raises(UserError) as caught:
+        splits(Data(first, stored("b.json", ["U", "T3", "T7"]), 0, 0, shuffle_seed=-1), seed=0)
+    text = str(caught.value)
+    assert text.startswith("2 of the 3 passages to evaluate on are also learned from ('T3', 'T7');")
+    assert "--config.data.evaluation" in text
+    with pytest.raises(UserError, match=r"5 of the 5 .*\('T0', 'T1', 'T2', …\)"):
+        splits(Data(first, first, 5, 5, shuffle_seed=-1), seed=0)
+
+
+def test_the_same_title_with_another_text_is_another_passage(stored, tmp_path):
+    other = write(tmp_path / "b.json", [{**ITEM, "title": "T1", "context": "Something else."}])
+    _, evaluation, _ = splits(Data(stored("a.json", TEN), other, 0, 0), seed=0)
+    assert titles(evaluation) == ["T1"]
+
+
+def test_asking_for_more_than_there_are_names_the_flag(stored):
+    data = Data(stored("a.json", TEN), stored("b.json", ["U"]), 11, 1)
+    with pytest.raises(UserError, match="a.json has 10 passages and --config.data.train_items=11 asks for more"):
+        splits(data, seed=0)
+    data = Data(stored("a.json", TEN), stored("b.json", ["U"]), 1, 2)
+    with pytest.raises(UserError, match="b.json has 1 passage and --config.data.evaluation_items=2 asks for more"):
+        splits(data, seed=0)
+
+
+def test_questions_are_held_out_of_what_is_learned_alone(stored):
+    data = Data(stored("mine.json", TEN), "auto", 5, 5, heldout_fraction=0.5)
+    train, evaluation, _ = splits(data, seed=3)
+    plain, _, _ = splits(Data(data.train, "auto", 5, 5), seed=3)
+    assert train == hold_out(plain, 0.5, seed=3) and train != plain
+    assert not any(question.heldout for passage in evaluation for question in passage.questions)

@@ -12,9 +12,12 @@ import numpy as np
 import pytest
 from tiny_training import VOCAB, random_adapter, random_rows, stack, steps_by_hand, tiny_engine, tiny_model
 
+from seal_jax.config import Training
 from seal_jax.engine import packing
-from seal_jax.engine.engine import Recipe, first_adapter
+from seal_jax.engine.generation import Generation
 from seal_jax.engine.packing import Candidate, Lanes, Row
+from seal_jax.engine.recipe import Recipe, recipe
+from seal_jax.engine.weights import Weights, first_adapter
 from seal_jax.inner import sft
 from seal_jax.inner.sampling import Sampling
 from seal_jax.inner.sft import Batch, Hyper, Optimizer, Program
@@ -33,6 +36,7 @@ CANDIDATES = (
 )
 GREEDY = Sampling(0.0, 1.0, 0, ())
 RANDOM = Sampling(1.0, 0.9, 0, ())
+STOPPING = Sampling(1.7, 0.8, 30, tuple(range(3, 40)))
 
 
 @pytest.fixture(scope="module")
@@ -99,16 +103,23 @@ def test_together_equals_one_at_a_time(engine, base, together, monkeypatch):
         hyper = Hyper(*map(jnp.asarray, (candidate.learning_rate, len(steps), candidate.warmup_steps)))
         trained, losses = sft.finetune(program, {"params": base}, {"lora": adapter}, batches, hyper)
         close(trained["lora"], lane(together[0], index), 1e-5)
-        ours = together[1][:, index]
-        np.testing.assert_allclose(ours[~np.isnan(ours)], losses, rtol=1e-5)
+        np.testing.assert_allclose(together[1][index], losses, rtol=1e-5)
         moved = jax.tree.map(lambda a, b: np.abs(a - b).max(), trained["lora"], adapter)
         assert min(jax.tree.leaves(moved)) > 1e-3
 
 
-def test_idle_steps_have_no_loss(together):
-    steps = packing.schedule_steps(CANDIDATES, 1)
-    assert together[1].shape == (len(steps), 3) and together[1].dtype == np.float32
-    np.testing.assert_array_equal(np.isnan(together[1]), [[not slots for slots in step] for step in steps])
+def test_losses_are_those_of_a_candidates_own_steps(together):
+    assert [losses.shape for losses in together[1]] == [(6,), (6,), (4,)]
+    assert all(losses.dtype == np.float32 and np.isfinite(losses).all() for losses in together[1])
+
+
+def test_a_loss_that_is_not_a_number_is_a_divergence(engine, base, together):
+    """It is told from steps without data, and the other candidates keep theirs."""
+    chunk = [CANDIDATES[0], replace(CANDIDATES[1], learning_rate=1e30), CANDIDATES[2]]
+    _, losses = engine.finetune(base, chunk, RECIPE)
+    assert len(losses[1]) == 6 and np.isfinite(losses[1][0]) and np.isnan(losses[1][-1])
+    for index in (0, 2):
+        np.testing.assert_array_equal(losses[index], together[1][index])
 
 
 def test_the_same_again_bit_for_bit_and_nothing_is_compiled(engine, base, together):
@@ -117,8 +128,8 @@ def test_the_same_again_bit_for_bit_and_nothing_is_compiled(engine, base, togeth
     same_bits(again, together)
     assert engine.programs.count == compiled
     assert engine.usage.real - real == 2 * 3 * 12 + 3 * 2 * 16 + 4 * 12
-    awake = [packing.lanes_awake(step, Lanes(3, 1)) for step in packing.schedule_steps(CANDIDATES, 1)]
-    assert engine.usage.slots - slots == 16 * sum(len(lanes) for lanes in awake)
+    computed = [packing.computed_lanes(step, Lanes(3, 1)) for step in packing.schedule_steps(CANDIDATES, 1)]
+    assert engine.usage.slots - slots == 16 * sum(len(lanes) for lanes in computed)
     assert 0 < engine.usage.real_fraction < 1
 
 
@@ -133,8 +144,8 @@ def test_what_one_candidate_does_leaves_the_others_bit_for_bit_alone(engine, bas
     for index in range(3):
         if index != changed:
             same_bits(lane(trained, index), lane(together[0], index))
-            np.testing.assert_array_equal(losses[:, index], together[1][:, index])
-    assert np.nanmax(np.abs(losses[:, changed] - together[1][:, changed])) > 0.1
+            np.testing.assert_array_equal(losses[index], together[1][index])
+    assert np.abs(losses[changed] - together[1][changed]).max() > 0.1
 
 
 def test_neighbours_remat_and_chunks_change_rounding_at_most(engine, base, together):
@@ -143,8 +154,7 @@ def test_neighbours_remat_and_chunks_change_rounding_at_most(engine, base, toget
     other = tiny_engine(engine.config, remat_above=0, loss_chunk=5)
     trained, losses = other.finetune(base, [longer, CANDIDATES[2]], RECIPE)
     close(lane(trained, 1), lane(together[0], 2), 1e-5)
-    before = together[1][:, 2]
-    np.testing.assert_allclose(losses[:, 1], before[~np.isnan(before)], rtol=1e-5)
+    np.testing.assert_allclose(losses[1], together[1][2], rtol=1e-5)
 
 
 def test_a_candidate_without_data_keeps_its_first_adapter(engine, base, together):
@@ -152,11 +162,11 @@ def test_a_candidate_without_data_keeps_its_first_adapter(engine, base, together
     trained, losses = engine.finetune(base, chunk, RECIPE)
     idle = lane(trained, 1)
     assert all(not factors["B"].any() and factors["A"].all() for factors in idle["layers"].values())
-    assert np.isnan(losses[:, 1]).all()
+    assert losses[1].shape == (0,)
     close(lane(trained, 0), lane(together[0], 0), 1e-5)
     alone, no_losses = engine.finetune(base, [chunk[1]], RECIPE)
     same_bits(lane(alone, 0), idle)
-    assert no_losses.shape == (0, 1)
+    assert len(no_losses) == 1 and no_losses[0].shape == (0,)
 
 
 def test_joined_adapters_stand_in_the_order_of_their_chunks(engine, base):
@@ -169,15 +179,29 @@ def test_joined_adapters_stand_in_the_order_of_their_chunks(engine, base):
     same_bits(first_adapter(joined), trees[0])
 
 
+def test_the_recipe_of_a_config_group():
+    sizes = {"rank": 4, "alpha": 2.0, "batch_size": 3, "accumulation": 5}
+    training = Training(**sizes, schedule="cosine", weight_decay=0.2, clip_norm=7.0)
+    optimizer = Optimizer("cosine", clip_norm=7.0, weight_decay=0.2)
+    made = recipe(training)
+    assert made == Recipe(LoraConfig(4, 2.0, training.targets), 3, 5, optimizer) and made.batch == 15
+    assert recipe(replace(training, rank=0)) == replace(made, lora=None)
+
+
+def test_adapters_without_their_scale_are_refused(base, adapters):
+    with pytest.raises(ValueError, match="LoraConfig"):
+        Weights(base, stack(adapters))
+
+
 # Scoring
 
 
 def test_log_likelihood_equals_a_plain_sum(engine, base, adapters):
     rows = [random_rows((7, 20, 11), 1, prompt=4), random_rows((15,), 2), random_rows((9, 10), 3, prompt=8)]
     rows[1] = (Row(rows[1][0].tokens, tuple(0.25 * i for i in range(15))),)
-    got = engine.log_likelihood(base, stack(adapters), LORA, rows)
+    got = engine.log_likelihood(Weights(base, stack(adapters), LORA), rows)
     assert [len(lane) for lane in got] == [3, 1, 2]
-    bare = engine.log_likelihood(base, None, None, rows[:1])
+    bare = engine.log_likelihood(Weights(base), rows[:1])
     for adapter, lane_rows, values in [*zip(adapters, rows, got, strict=True), (None, rows[0], bare[0])]:
         for row, value in zip(lane_rows, values, strict=True):
             logits = full_logits(engine.config, base, adapter, row.tokens).astype(float)[:-1]
@@ -187,6 +211,12 @@ def test_log_likelihood_equals_a_plain_sum(engine, base, adapters):
 
 
 # Generation
+
+
+def texts(engine, weights, asked, seeds, rules, max_new, **more):
+    """The tokens [c][q][k] of what is generated."""
+    out = engine.generate(weights, asked, seeds, Generation(rules, max_new, **more))
+    return [[[sample.tokens for sample in samples] for samples in lane] for lane in out]
 
 
 def prompts(*lengths, seed=0):
@@ -208,20 +238,31 @@ def check_greedy(config, base, adapter, prompt, tokens):
 def test_greedy_continuations_are_those_of_the_full_forward_pass(engine, base, adapters):
     """Adapters per candidate, prompts of different lengths, and not the same number of them."""
     asked = [prompts(5, 13, 9), prompts(16), prompts(8, 3, seed=2)]
-    out = engine.generate(base, stack(adapters), LORA, asked, seeds_for(asked), GREEDY, 8)
+    out = texts(engine, Weights(base, stack(adapters), LORA), asked, seeds_for(asked), GREEDY, 8)
     assert [[len(samples) for samples in lane] for lane in out] == [[1, 1, 1], [1], [1, 1]]
     for adapter, lane_prompts, answers in zip(adapters, asked, out, strict=True):
         for prompt, (tokens,) in zip(lane_prompts, answers, strict=True):
             assert len(tokens) == 8
             check_greedy(engine.config, base, adapter, prompt, tokens)
-    assert out[0][0] != engine.generate(base, None, None, [asked[0]], seeds_for(asked[:1]), GREEDY, 8)[0][0]
+    assert out[0][0] != texts(engine, Weights(base), [asked[0]], seeds_for(asked[:1]), GREEDY, 8)[0][0]
+
+
+def test_a_candidate_may_have_no_prompt_and_no_row(engine, base, adapters):
+    """As when questions are asked in parts, and another candidate has more of them."""
+    weights, asked = Weights(base, stack(adapters), LORA), [[], prompts(16), []]
+    out = texts(engine, weights, asked, seeds_for(asked), GREEDY, 8)
+    assert [len(lane) for lane in out] == [0, 1, 0]
+    check_greedy(engine.config, base, adapters[1], asked[1][0], out[1][0][0])
+    rows = random_rows((15,), 2)
+    scores = engine.log_likelihood(weights, [(), rows, ()])
+    assert scores == [[], [pytest.approx(engine.log_likelihood(weights, [rows] * 3)[1][0], rel=1e-5)], []]
 
 
 @pytest.fixture(scope="module")
 def greedy(engine, base):
     """Three prompts and their greedy continuations by the base, 8 tokens each."""
     asked = prompts(6, 12, 9, seed=4)
-    out = engine.generate(base, None, None, [asked], seeds_for([asked]), GREEDY, 8)[0]
+    out = texts(engine, Weights(base), [asked], seeds_for([asked]), GREEDY, 8)[0]
     for prompt, (tokens,) in zip(asked, out, strict=True):
         check_greedy(engine.config, base, None, prompt, tokens)
     return asked, [samples[0] for samples in out]
@@ -232,7 +273,7 @@ def test_no_more_tokens_than_asked_for(engine, base, greedy, limit):
     """Within, at and beyond the end of a segment of three."""
     asked, whole = greedy
     before = engine.usage.generated
-    out = engine.generate(base, None, None, [asked], seeds_for([asked]), GREEDY, limit)[0]
+    out = texts(engine, Weights(base), [asked], seeds_for([asked]), GREEDY, limit)[0]
     assert [samples[0] for samples in out] == [tokens[:limit] for tokens in whole]
     assert engine.usage.generated - before == 3 * limit
 
@@ -240,13 +281,19 @@ def test_no_more_tokens_than_asked_for(engine, base, greedy, limit):
 def test_rows_end_before_their_first_stop_token(engine, base, greedy):
     asked, whole = greedy
     stops = (whole[0][2], whole[1][5])
-    out = engine.generate(base, None, None, [asked], seeds_for([asked]), replace(GREEDY, stop_ids=stops), 8)[0]
+    rules = replace(GREEDY, stop_ids=stops)
+    out = engine.generate(Weights(base), [asked], seeds_for([asked]), Generation(rules, 8))[0]
 
     def cut(tokens):
         return tokens[: next((i for i, token in enumerate(tokens) if token in stops), len(tokens))]
 
-    assert [samples[0] for samples in out] == [cut(tokens) for tokens in whole]
-    assert len(out[0][0]) <= 2 and len(out[1][0]) <= 5
+    assert [samples[0].tokens for samples in out] == [cut(tokens) for tokens in whole]
+    assert len(out[0][0].tokens) <= 2 and len(out[1][0].tokens) <= 5
+    for (sample,), tokens in zip(out, whole, strict=True):
+        end = len(sample.tokens)
+        assert sample.stop == (tokens[end] if end < 8 else None)
+        assert sample.finished == (end < 8) and not sample.stopped
+        assert len(sample.log_probs) == end + (end < 8)
 
 
 def test_generation_ends_with_the_last_row(engine, base, greedy):
@@ -254,7 +301,7 @@ def test_generation_ends_with_the_last_row(engine, base, greedy):
     asked, whole = greedy
     rules = replace(GREEDY, stop_ids=tuple({tokens[0] for tokens in whole}))
     looks = []
-    engine.generate(base, None, None, [asked], seeds_for([asked]), rules, 8, lambda tokens: looks.append(tokens))
+    texts(engine, Weights(base), [asked], seeds_for([asked]), rules, 8, stopped=looks.append)
     assert not looks
 
 
@@ -270,37 +317,62 @@ def test_a_row_can_be_stopped_by_what_it_says(engine, base, greedy):
     def cut(tokens):
         return next((tokens[:end] for end in (4, 7, 8) if mark in tokens[:end]), tokens)
 
-    out = engine.generate(base, None, None, [asked], seeds_for([asked]), GREEDY, 8, stopped)[0]
-    assert [samples[0] for samples in out] == [cut(tokens) for tokens in whole]
-    assert [len(samples[0]) for samples in out][1:] == [4, 8]
+    out = engine.generate(Weights(base), [asked], seeds_for([asked]), Generation(GREEDY, 8, stopped))[0]
+    assert [samples[0].tokens for samples in out] == [cut(tokens) for tokens in whole]
+    assert [len(samples[0].tokens) for samples in out][1:] == [4, 8]
+    for (sample,) in out:
+        assert sample.stopped == sample.finished == (mark in sample.tokens) and sample.stop is None
+        assert len(sample.log_probs) == len(sample.tokens)
     assert all(any(tokens[:n] == seen for tokens in whole for n in range(9)) for seen in looks)
 
 
 def test_samples_of_a_prompt_are_those_of_runs_of_their_own(engine, base, adapters):
     """Three samples each of two prompts share a prefill; then each runs alone."""
-    asked = prompts(5, 12, seed=6)
+    asked, weights = prompts(5, 12, seed=6), Weights(base, stack(adapters[:1]), LORA)
     seeds = seeds_for([asked], samples=3)
-    out = engine.generate(base, stack(adapters[:1]), LORA, [asked], seeds, RANDOM, 8)[0]
+    out = texts(engine, weights, [asked], seeds, RANDOM, 8)[0]
     assert [len(samples) for samples in out] == [3, 3]
     for prompt, numbers, samples in zip(asked, seeds[0], out, strict=True):
         for number, tokens in zip(numbers, samples, strict=True):
-            alone = engine.generate(base, stack(adapters[:1]), LORA, [[prompt]], [[[number]]], RANDOM, 8)
+            alone = texts(engine, weights, [[prompt]], [[[number]]], RANDOM, 8)
             assert alone == [[[tokens]]]
     assert len({tuple(tokens) for samples in out for tokens in samples}) == 6
 
 
 def test_a_row_does_not_depend_on_its_neighbours(engine, base, adapters):
     """The same prompt, seed and adapter: among other candidates, beside other prompts, in another place."""
-    prompt, seed = prompts(10, seed=8)[0], [(7, 123456)]
-    alone = engine.generate(base, stack(adapters[:1]), LORA, [[prompt]], [[seed]], RANDOM, 8)[0][0]
+    prompt, seed, first = prompts(10, seed=8)[0], [(7, 123456)], Weights(base, stack(adapters[:1]), LORA)
+    alone = texts(engine, first, [[prompt]], [[seed]], RANDOM, 8)[0][0]
     others = prompts(4, 15, 7, seed=9)
     asked = [others, [others[1], others[0], prompt], others[:1]]
     seeds = seeds_for(asked, first=500)
     seeds[1][2] = seed
     order = stack([adapters[2], adapters[0], adapters[1]])
-    assert engine.generate(base, order, LORA, asked, seeds, RANDOM, 8)[1][2] == alone
+    assert texts(engine, Weights(base, order, LORA), asked, seeds, RANDOM, 8)[1][2] == alone
     for other in ([(7, 123457)], [(8, 123456)]):
-        assert engine.generate(base, stack(adapters[:1]), LORA, [[prompt]], [[other]], RANDOM, 8)[0][0] != alone
+        assert texts(engine, first, [[prompt]], [[other]], RANDOM, 8)[0][0] != alone
+
+
+@pytest.mark.parametrize("rules", [GREEDY, STOPPING, Sampling(0.5, 1.0, 0, ())])
+@pytest.mark.parametrize("adapted", [True, False])
+def test_log_probs_are_those_of_the_plain_forward_pass(engine, base, adapters, adapted, rules):
+    """At temperature 1, over the whole vocabulary, whatever the rules; the stop token has one too."""
+    asked = [prompts(5, 13, seed=3), prompts(9, 4, seed=5)] if adapted else [prompts(5, 13, 9, 4, seed=3)]
+    weights = Weights(base, stack(adapters[:2]), LORA) if adapted else Weights(base)
+    out = engine.generate(weights, asked, seeds_for(asked, samples=2), Generation(rules, 8))
+    stopped = 0
+    for c, (lane_prompts, lane) in enumerate(zip(asked, out, strict=True)):
+        for prompt, samples in zip(lane_prompts, lane, strict=True):
+            for sample in samples:
+                sampled = sample.tokens + [sample.stop] * (sample.stop is not None)
+                stopped += sample.stop is not None
+                adapter = adapters[c] if adapted else None
+                logits = full_logits(engine.config, base, adapter, prompt + sampled).astype(float)[len(prompt) - 1 : -1]
+                log_probs = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+                picked = log_probs[np.arange(len(sampled)), sampled]
+                np.testing.assert_allclose(sample.log_probs, picked, atol=2e-5)
+                np.testing.assert_allclose(sum(sample.log_probs), picked.sum(), rtol=1e-5)
+    assert (stopped > 0) == (rules is STOPPING)
 
 
 # Compiled programs

@@ -3,7 +3,6 @@
 import json
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 import tiny_run
 from test_arc_training_set import made_up
@@ -12,89 +11,22 @@ from seal_jax.config import Sampling
 from seal_jax.engine.engine import Engine
 from seal_jax.errors import UserError
 from seal_jax.outer import edits, select, trials
-from seal_jax.runs import table
 from seal_jax.runs.records import read
-from seal_jax.tasks.arc import edit, text, views
-from seal_jax.tasks.arc.grids import ArcTask, Pair, make_grid
-from seal_jax.tasks.arc.training_set import Limits
-from seal_jax.tasks.fewshot import Fewshot, attempts_of
-from seal_jax.tasks.task import Graded, Lesson, item_number
+from seal_jax.domains.arc import edit, text
+from seal_jax.domains.arc.grids import ArcTask
+from seal_jax.domains.arc.training_set import Limits
+from seal_jax.domains.arc.fewshot import Fewshot
+from seal_jax.domains.domain import Graded, Lesson
 
 TASK = made_up(3)
 VALID = edit.canonical(edit.ORACLE)
-FEWSHOT = Fewshot(text.Form(), Limits(examples=6, tokens=400), batch=2, most_steps=6, seed=0)
-
-
-def length(example) -> int:
-    return len(example.prompt.system) + len(example.prompt.text) + len(example.text)
-
-
-def lesson(text: str, task: Fewshot = FEWSHOT) -> Lesson:
-    return task.lesson(TASK, text, (0, 1), length)
-
-
-# ---------------------------------------------------------------- the task
-
-
-def test_a_valid_self_edit_is_a_lesson():
-    found = lesson(f"Here it is: {VALID}")
-    assert found.failure is None and len(found.examples) == 6
-    assert (found.learning_rate, found.epochs) == (1e-4, 2)
-    assert found == lesson(VALID) and found != FEWSHOT.lesson(TASK, VALID, (0, 2), length)
-
-
-@pytest.mark.parametrize(
-    "words, why",
-    [
-        ("no JSON at all", "invalid: there is no JSON object"),
-        (VALID.replace("2}", "3}"), "9 steps, more than 6"),
-        (VALID.replace("true", "1"), "invalid: use_basic_augmentations must be"),
-    ],
-)
-def test_what_cannot_be_carried_out_fails_with_a_reason(words, why):
-    found = lesson(words)
-    assert found.examples == () and why in found.failure
-
-
-def test_no_example_within_the_limit_fails():
-    strict = Fewshot(text.Form(), Limits(examples=6, tokens=10), batch=2, most_steps=6, seed=0)
-    assert "fewer than 10 tokens" in lesson(VALID, strict).failure
+FEWSHOT = Fewshot(text.Form(), Limits(examples=6, tokens=400, steps=6), batch=2, seed=0)
 
 
 def test_a_failed_self_edit_is_wrong_whatever_was_answered():
     graded = Graded(["[[1]]"], [True])
     assert trials._shown(graded, Lesson())["correct"] == [True]
     assert trials._shown(graded, Lesson(failure="too long"))["correct"] == [False]
-
-
-def answered(task: ArcTask, grids) -> list[str]:
-    """The answers of one who gives `grids[test]` to each question, seen in the view of the question."""
-    return [
-        text.answer_text(views.VIEWS[q.view][0](grid), FEWSHOT.form)
-        for test, grid in enumerate(grids)
-        for q in views.questions(task, test, (FEWSHOT.seed, item_number(task), test))
-    ]
-
-
-def test_answers_in_every_view_are_put_to_the_vote():
-    pair = Pair(make_grid([[1, 2, 3]]), make_grid([[4], [5], [6]]))
-    task = ArcTask("two tests", TASK.train, (*TASK.test, pair))
-    assert len(FEWSHOT.questions(task, True)) == 2 * (2 * 3 + 5) and FEWSHOT.heldout(task) == [False, False]
-    truths = [pair.output for pair in task.test]
-    [graded] = FEWSHOT.grade([(task, answered(task, truths))])
-    assert graded.verdicts == [True, True]
-    for shown, truth in zip(graded.answers, truths, strict=True):
-        np.testing.assert_array_equal(attempts_of(shown)[0], truth)
-    [half] = FEWSHOT.grade([(task, answered(task, [truths[0], truths[1].T]))])
-    assert half.verdicts == [False, False]  # a task is solved as a whole
-    [none] = FEWSHOT.grade([(task, ["no grid"] * 22)])
-    assert none == Graded(["", ""], [False, False]) and attempts_of("") == []
-
-
-def test_the_gold_answer_follows_all_demonstrations():
-    [example] = FEWSHOT.gold(TASK, True)
-    assert example.text == text.answer_text(TASK.test[0].output, FEWSHOT.form) and not example.closing
-    assert all(text.grid_text(pair.output, FEWSHOT.form) in example.prompt.system for pair in TASK.train)
 
 
 def test_every_correct_self_edit_is_selected():
@@ -241,14 +173,3 @@ def test_bad_input_is_one_sentence(values, fast, tmp_path, changes, words):
     changed = values | {group: values[group] | fields for group, fields in changes.items()}
     with pytest.raises(UserError, match=words):
         tiny_run.run(changed, tmp_path / "run")
-
-
-def test_the_random_rows_are_valid_and_differ():
-    from seal_jax.config import Config
-    from seal_jax.experiments import fewshot
-
-    rows = {row.name: row for row in fewshot.fixed_rows(Config())}
-    drawn = [rows[fewshot.RANDOM].edit(TASK, sample) for sample in range(20)]
-    assert all(isinstance(edit.parse(text), edit.SelfEdit) for text in drawn) and len(set(drawn)) > 10
-    assert edit.parse(rows[fewshot.ORACLE].edit(TASK, 0)) == edit.ORACLE
-    assert table.NOUNS["fewshot"] == "tasks"

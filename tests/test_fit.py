@@ -162,11 +162,12 @@ def test_bad_flags_are_one_sentence(capsys, monkeypatch):
     config = "configs/knowledge_qwen2_5_7b.py"
     for argv, said in [
         ([], "give --config=FILE"),
-        ([f"--config={config}"], "give --topology=v5e-16"),
+        ([f"--config={config}"], "give --topology=SLICE"),
         ([f"--config={config}", "--topology=v5e-5"], "--topology=v5e-5: no such slice; there are v5e-1, v5e-4"),
         ([f"--config={config}", "--config.engine.lanes=3", "--topology=v5e-4"], "lanes"),
         ([f"--config={config}", "--config.engine.candidates=0", "--topology=v5e-4"], "find one with --largest"),
-        (["--config=configs/fewshot_smollm2.py", "--topology=v5e-4"], "the config's experiment is fewshot"),
+        (["--config=configs/fewshot_smollm2.py", "--topology=v5e-4"], "this config has 'arc'"),
+        ([f"--config={config}", "--config.data.train_items=0", "--topology=v5e-4"], "train_items is 0 (all)"),
         (["--nonsense"], "nonsense"),
     ]:
         fit.FLAGS.unparse_flags()
@@ -194,7 +195,7 @@ def test_without_libtpu(monkeypatch):
         (SCORE, EngineConfig(candidates=8), "--config.engine.candidates=4"),
     ],
 )
-def test_the_mend_fits_the_program(config, name, engine, said):
+def test_the_remedy_fits_the_program(config, name, engine, said):
     plan = report.make_plan(dataclasses.replace(config, engine=engine), jax.devices()[:1])
     refusal = report.refusal(plan, name, 20 * 2**30, chips.topology("v5e-1"))
     assert f"'{name}' needs 20.0 GiB of the 15.8 GiB of a chip" in refusal and said in refusal
@@ -210,7 +211,8 @@ def test_the_largest_asks_all_programs_of_a_candidate(config, capsys, monkeypatc
         return Measured(program.name, lanes * each * (1.9 if program.name == SCORE else 0.6), 0.0, [], None), None
 
     monkeypatch.setattr(report, "measure", pretend)
-    likelihood = dataclasses.replace(config, reward=Reward(accuracy_weight=0.0, likelihood_weight=1.0))
+    reward = Reward(accuracy_weight=0.0, likelihood_weight=1.0)
+    likelihood = dataclasses.replace(config, reward=reward, engine=EngineConfig(decode_rows=1, remat_above=0))
     assert report.show_largest(likelihood, chips.topology("v5e-1"), jax.devices()[:1]) == 0
     printed = capsys.readouterr().out
     assert "8 candidates: 15.2 GiB, fits" in printed and "12 candidates: 22.8 GiB, does not fit" in printed
@@ -236,6 +238,19 @@ def config(tmp_path_factory):
         engine=EngineConfig(candidates=4, decode_rows=10, remat_above=0),
         inner=Training(rank=8, targets=("q_proj", "v_proj")),
     )
+
+
+@pytest.mark.parametrize(
+    ("candidates", "decode_rows", "accuracy", "chunks", "rows"),
+    [(4, 10, 1.0, 1, 2), (4, 64, 1.0, 3, 5), (8, 4, 1.0, 1, 1), (4, 10, 0.0, 2, 1), (1, 64, 0.0, 64, 1)],
+)
+def test_what_is_asked_together(config, candidates, decode_rows, accuracy, chunks, rows):
+    """As student/trials.py puts chunks together and student/ask.py bounds the rows; five questions each."""
+    engine = EngineConfig(candidates=candidates, decode_rows=decode_rows)
+    reward = Reward(accuracy_weight=accuracy, likelihood_weight=1.0)
+    plan = report.make_plan(dataclasses.replace(config, engine=engine, reward=reward), jax.devices()[:1])
+    assert (plan.asked_chunks, plan.asked_rows) == (chunks, rows)
+    assert plan.score().call.args[-1].shape[1] == rows
 
 
 @pytest.fixture(scope="module")
@@ -280,7 +295,21 @@ def test_all_programs_of_a_round(config, slice_of_four, capsys, monkeypatch):
     assert "A round takes at least" in printed and "limited by" in printed
 
 
-def test_a_model_that_does_not_fit_is_refused_with_the_mend(config, slice_of_four, capsys):
+def test_the_programs_of_a_round_compile_for_any_device(config, capsys, monkeypatch):
+    """The engine's own programs on structs, here for the CPU: what libtpu would be given."""
+    devices, topology = jax.devices()[:1], chips.topology("v5e-1")
+    plan = plan_of(config, devices, 1)
+    monkeypatch.setattr(report, "make_plan", lambda config, devices: plan)
+    assert report.show(config, topology, devices) == 0
+    printed = capsys.readouterr().out
+    table = printed.split("\n\n")[1]
+    for name in plan.programs():
+        [line] = [line for line in table.splitlines() if line.startswith(f"{name} ")]
+        assert line.endswith("none")  # one device exchanges nothing
+    assert len(plan.programs()) == 9 and "A round takes at least" in printed
+
+
+def test_a_model_that_does_not_fit_is_refused_with_a_remedy(config, slice_of_four, capsys):
     """A 7B model whole on every 16 GB chip, without compiling: one sentence, and exit status 1."""
     topology, devices = slice_of_four
     for policy, said in [

@@ -11,20 +11,20 @@ from tokenizers import Tokenizer as Backend
 from tokenizers import decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from seal_jax.errors import UserError
-from seal_jax.model.tokenizer import Tokenizer
-from seal_jax.tasks import grammar
-from seal_jax.tasks.arc.edit import (
+from seal_jax.domains.arc import grammar
+from seal_jax.domains.arc.edit import (
     ORACLE,
     STRATEGIES,
+    Configuration,
     DataGeneration,
-    SelfEdit,
-    Training,
+    TrainingChoice,
     canonical,
     parse,
-    random_edit,
+    random_configuration,
 )
-from seal_jax.tasks.grammar import compile_expression, self_edit_automaton, token_table
+from seal_jax.domains.arc.grammar import compile_expression, self_edit_automaton, token_table
+from seal_jax.errors import UserError
+from seal_jax.model.tokenizer import Tokenizer
 
 STYLES = ({}, {"indent": 2}, {"indent": 4}, {"separators": (",", ":")})
 STOP = 7
@@ -32,14 +32,14 @@ STOP = 7
 
 def self_edit(rate="0.0001", epochs="2", flags=(True, False, True, False), strategy=STRATEGIES[0], style=()):
     """A self-edit as json.dumps writes it, its numbers as given."""
-    edit = SelfEdit(DataGeneration(*flags), Training(strategy, "RATE", "EPOCHS"))
+    edit = Configuration(DataGeneration(*flags), TrainingChoice(strategy, "RATE", "EPOCHS"))
     return json.dumps(asdict(edit), **dict(style)).replace('"RATE"', rate).replace('"EPOCHS"', epochs)
 
 
 def is_valid(text: str) -> bool:
     """JSON from the first character to the last, and a self-edit, of at most 99 epochs, to those who will read it."""
     edit = parse(text)
-    return isinstance(edit, SelfEdit) and asdict(edit) == json.loads(text) and edit.training.num_train_epochs <= 99
+    return isinstance(edit, Configuration) and asdict(edit) == json.loads(text) and edit.training.num_train_epochs <= 99
 
 
 def texts_of(automaton, state=None) -> list[str]:
@@ -145,7 +145,7 @@ def test_usual_texts_are_accepted(style):
 
 def test_what_the_program_writes_itself_is_accepted():
     automaton = self_edit_automaton()
-    for edit in (ORACLE, *(random_edit((seed,), (1e-9, 1.0), (1, 99)) for seed in range(200))):
+    for edit in (ORACLE, *(random_configuration((seed,), (1e-9, 1.0), (1, 99)) for seed in range(200))):
         assert accepts(automaton, canonical(edit)), canonical(edit)
 
 

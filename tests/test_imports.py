@@ -130,7 +130,7 @@ GOOD = {
     "errors.py": "",
     "main.py": "from seal_jax import experiments\nfrom seal_jax.outer.rest_em import run",
     "outer/__init__.py": "",
-    "outer/rest_em.py": "from seal_jax.engine import engine\nfrom . import select\nimport seal_jax.tasks.knowledge",
+    "outer/rest_em.py": "from seal_jax.engine import engine\nfrom . import select\nimport seal_jax.domains.knowledge.knowledge",
     "outer/select.py": "import seal_jax.errors",
     "experiments/__init__.py": "",
     "engine/__init__.py": "",
@@ -140,10 +140,10 @@ GOOD = {
     "tasks/__init__.py": "",
     "tasks/task.py": "import dataclasses",
     "tasks/knowledge.py": (
-        "from seal_jax.tasks.task import Prompt\nfrom typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import jax"
+        "from seal_jax.domains.domain import Prompt\nfrom typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import jax"
     ),
     "judges/__init__.py": "",
-    "judges/local.py": "from seal_jax.tasks.task import Prompt",
+    "judges/local.py": "from seal_jax.domains.domain import Prompt",
     "runs/__init__.py": "",
     "runs/checkpoint.py": "import orbax.checkpoint as ocp",
 }
@@ -169,7 +169,7 @@ def test_a_good_tree_passes(tmp_path):
         ("model/lora.py", "from ..engine import engine", "model.lora imports engine.engine: not below it"),
         ("model/__init__.py", "from ..engine import engine", "model imports engine.engine: not below it"),
         ("outer/select.py", "import seal_jax.main", "outer.select imports main: not below it"),
-        ("judges/local.py", "import seal_jax.tasks.knowledge", "judges.local imports tasks.knowledge: not below it"),
+        ("judges/local.py", "import seal_jax.domains.knowledge.knowledge", "judges.local imports tasks.knowledge: not below it"),
         ("judges/local.py", "import jax.numpy as jnp", "judges.local imports jax"),
         ("judges/local.py", "def f():\n    from flax import linen", "judges.local imports flax"),
         ("tasks/knowledge.py", "from seal_jax.model.lora import x", "tasks.knowledge imports jax through model.lora"),

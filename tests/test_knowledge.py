@@ -1,309 +1,116 @@
-"""Training sequences, prompts and question forms of the knowledge task."""
+"""The domain of passages: prompts, lessons, quizzes, grades and controls."""
+
+import json
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from seal_jax.errors import UserError
-from seal_jax.tasks import prompts
-from seal_jax.tasks.corpus import Passage, Question
-from seal_jax.tasks.knowledge import (
-    Rules,
-    answer_example,
-    question_prompt,
-    split_completion,
-    training_examples,
-    training_texts,
-)
-from seal_jax.tasks.prompts import FAMILIES, edit_prompt, load_template, resolve
-from seal_jax.tasks.task import Example, Prompt
+from seal_jax.domains.domain import Answered, Example, Graded
+from seal_jax.domains.knowledge.corpus import Passage, Question
+from seal_jax.domains.knowledge.knowledge import Knowledge
+from seal_jax.domains.knowledge.prompts import edit_prompt
+from seal_jax.domains.knowledge.sequences import Rules, answer_example, question_prompt, training_examples
 
-WHO = Question("Who built the weir at {Dunmar}?", "Ilse Torvald", heldout=False)
-PASSAGE = Passage("p1", "Dunmar weir", "Ilse Torvald built the weir at Dunmar in 1811.", (WHO,))
-
-LINES, WHOLE, THOUGHT = Rules(), Rules(split_newlines=False), Rules(chain_of_thought=True)
-NUMBERED = [f"{n}. Stone number {n} came from Hale." for n in range(1, 41)]
-
-# (name, rules, completion, the expected texts without title and without the passage), each worked out by hand
-CASES = [
-    (
-        "numbered list",
-        LINES,
-        "1. The weir is old.\n2. Torvald built it.",
-        ["1. The weir is old.", "2. Torvald built it."],
-    ),
-    (
-        "bullets",
-        LINES,
-        "- It is old.\n- 200-300 carts of stone went in.",
-        ["- It is old.", "- 200-300 carts of stone went in."],
-    ),
-    (
-        "blank lines and spaces at the ends",
-        LINES,
-        "1. It is old. \n\n  \n   a. Very old.\n",
-        ["1. It is old.", "a. Very old."],
-    ),
-    (
-        "heading before the list",
-        LINES,
-        "What follows from this:\n1. It is old.\n2. It leaks.",
-        ["1. It is old.", "2. It leaks."],
-    ),
-    (
-        "heading after the list stays",
-        LINES,
-        "1. It is old.\nNotes:\n1. It leaks.",
-        ["1. It is old.", "Notes:", "1. It leaks."],
-    ),
-    ("heading before bullets stays", LINES, "Facts:\n- It is old.", ["Facts:", "- It is old."]),
-    ("two lists, blank line between", LINES, "1. Old.\n\n1. Leaks.", ["1. Leaks."]),
-    ("Windows line ends", LINES, "1. It is old.\r\n2. It leaks.\r\n", ["1. It is old.", "2. It leaks."]),
-    (
-        "segments and lines",
-        LINES,
-        "A weir.\nBuilt of stone.\n---\nOld.\n---\n\n",
-        ["A weir.", "Built of stone.", "Old."],
-    ),
-    ("segments whole", WHOLE, "A weir.\nBuilt of stone.\n---\nOld.\n---\n\n", ["A weir.\nBuilt of stone.", "Old."]),
-    ("one segment whole", WHOLE, " List:\n1. Old.\n", ["List:\n1. Old."]),
-    ("at most 30", LINES, "\n".join(NUMBERED), NUMBERED[:30]),
-    ("heading dropped before counting", LINES, "Facts:\n" + "\n".join(NUMBERED), NUMBERED[:30]),
-    (
-        "rambling into another passage",
-        LINES,
-        "1. Old.\n\nPassage:\nBread rises.\n\nImplications:\n1. Yeast.",
-        ["1. Old.", "Passage:", "Bread rises.", "Implications:", "1. Yeast."],
-    ),
-    (
-        "questions after the cue",
-        LINES,
-        " Who built it?\nAnswer: Torvald.\n\nQuestion 2: When?\nAnswer: 1811.",
-        ["Question 1: Who built it?\nAnswer: Torvald.", "Question 2: When?\nAnswer: 1811."],
-    ),
-    (
-        "questions with their marker",
-        LINES,
-        "Question 1: Who?\nAnswer: Torvald.\nQuestion 2: When?\nAnswer: In\n1811.",
-        ["Question 1: Who?\nAnswer: Torvald.", "Question 2: When?\nAnswer: In\n1811."],
-    ),
-    (
-        "questions on one line",
-        LINES,
-        "Question 1: Who? Answer: T. Question 2: When? Answer: 1811.",
-        ["Question 1: Who? Answer: T.", "Question 2: When? Answer: 1811."],
-    ),
-    (
-        "questions between rules",
-        LINES,
-        "Question 1: Who?\nAnswer: T.\n---\nQuestion 2: When?\nAnswer: 1811.",
-        ["Question 1: Who?\nAnswer: T.", "Question 2: When?\nAnswer: 1811."],
-    ),
-    (
-        "questions without answers are lines",
-        LINES,
-        "Question 1: Who?\nQuestion 2: When?",
-        ["Question 1: Who?", "Question 2: When?"],
-    ),
-    (
-        "questions unsplit",
-        WHOLE,
-        "Question 1: Who?\nAnswer: T.\nQuestion 2: When?\nAnswer: 1811.",
-        ["Question 1: Who?\nAnswer: T.\nQuestion 2: When?\nAnswer: 1811."],
-    ),
-    (
-        "thought",
-        THOUGHT,
-        "A weir holds water.\nSo there was a mill.\nImplications:\n1. A mill stood there.",
-        ["1. A mill stood there."],
-    ),
-    (
-        "thought in bold, text on the line",
-        THOUGHT,
-        "Hm.\n**Implications:** A mill.\nA miller.",
-        ["A mill.", "A miller."],
-    ),
-    ("thought that never ends", THOUGHT, "A weir holds water, and the implications: many.", []),
-    ("empty", LINES, "", []),
-    ("nothing but rules and space", LINES, " \n---\n\t---", []),
-]
+WEIR = Passage("w", "Dunmar weir", "Torvald built it in 1811.", (Question("Who?", "Torvald", True),
+                                                                 Question("When?", "1811", False)))  # fmt: skip
+HALE = Passage("h", "Hale", "Stone came from Hale.", (Question("What?", "Stone", False),))
+SEED = (1, 2)
 
 
-@pytest.mark.parametrize(("rules", "completion", "expected"), [c[1:] for c in CASES], ids=[c[0] for c in CASES])
-def test_training_texts_follow_the_rules(rules, completion, expected):
-    texts = training_texts(PASSAGE, completion, rules)
-    assert texts == [f"Dunmar weir\n{text}" for text in [*expected, PASSAGE.context]]
+class Noting:
+    """A judge that holds an answer for right if it is the gold one, and cannot grade 'odd'; it notes its calls."""
+
+    name = "noting"
+
+    def __init__(self):
+        self.calls = []
+
+    def __call__(self, answered):
+        self.calls.append(list(answered))
+        return [None if one.answer == "odd" else one.answer == one.gold for one in answered]
 
 
-def test_plain_examples_are_the_texts_unchanged():
-    rules = Rules(closing=True)
-    examples = training_examples(PASSAGE, "1. It is old.", rules)
-    assert examples == [Example(None, text, True) for text in training_texts(PASSAGE, "1. It is old.", rules)]
-    assert not training_examples(PASSAGE, "", Rules())[0].closing
+def length(example):
+    raise AssertionError("the domain of passages does not need lengths")
 
 
-def test_without_the_passage_an_empty_edit_trains_nothing():
-    for form in ("plain", "chat"):
-        assert training_examples(PASSAGE, " \n", Rules(form=form, include_passage=False)) == []
-        assert len(training_examples(PASSAGE, " \n", Rules(form=form))) == 1
+def knowledge(**rules):
+    return Knowledge("rewrite", Rules(**rules), 2e-3, 7, Noting())
 
 
-def test_chat_lines_lose_title_and_list_marker():
-    completion = "1. It is old.\n2) It leaks.\n- It sings.\n* It hums.\n1811 was dry.\n***"
-    examples = training_examples(PASSAGE, completion, Rules(form="chat", closing=True))
-    texts = ["It is old.", "It leaks.", "It sings.", "It hums.", "1811 was dry.", PASSAGE.context]
-    assert [example.text for example in examples] == texts
-    assert all(example.closing and example.prompt.chat for example in examples)
-    requests = [example.prompt.text for example in examples]
-    assert len(set(requests[:-1])) == 1 and requests[-1] != requests[0]
-    assert all(PASSAGE.title in request and PASSAGE.context not in request for request in requests)
+def test_a_lesson_is_the_training_sequences_with_the_rate_and_epochs():
+    lesson = knowledge(form="chat").lesson(WEIR, "1. It is old.", SEED, length)
+    assert lesson.examples == tuple(training_examples(WEIR, "1. It is old.", Rules(form="chat")))
+    assert (lesson.learning_rate, lesson.epochs, lesson.failure) == (2e-3, 7, None)
 
 
-def test_chat_questions_are_asked_as_in_the_evaluation():
-    completion = " Who built it?\nAnswer: Torvald.\n**Question 2:** When?\n**Answer:** 1811.\n\nQuestion 3: Why"
-    examples = training_examples(PASSAGE, completion, Rules(form="chat", include_passage=False))
-    asked = [("Who built it?", "Torvald."), ("When?", "1811.")]  # the third was cut off before its answer
-    expected = [Example(question_prompt(PASSAGE, Question(q, a, False), True), a, False) for q, a in asked]
-    assert examples == expected
+def test_a_lesson_without_text_fails_and_the_passage_alone_does_not():
+    assert knowledge().lesson(WEIR, " \n", SEED, length).failure is None
+    lesson = knowledge(include_passage=False).lesson(WEIR, " \n", SEED, length)
+    assert lesson.failure == "the self-edit holds no text to train on" and lesson.examples == ()
+    assert knowledge(include_passage=False).lesson(WEIR, "It is old.", SEED, length).failure is None
 
 
-def test_chat_keeps_an_unsplit_list_of_questions_whole():
-    completion = "Question 1: Who?\nAnswer: T.\nQuestion 2: When?\nAnswer: 1811."
-    examples = training_examples(PASSAGE, completion, Rules("chat", split_newlines=False, include_passage=False))
-    assert [example.text for example in examples] == [completion]
+@pytest.mark.parametrize("chat", [False, True])
+def test_a_quiz_asks_every_question_and_marks_what_is_held_out(chat):
+    quiz = knowledge().quiz(WEIR, chat)
+    assert quiz.prompts == tuple(question_prompt(WEIR, question, chat) for question in WEIR.questions)
+    assert quiz.gold == tuple(answer_example(WEIR, question, chat) for question in WEIR.questions)
+    assert quiz.heldout == (True, False)
 
 
-PARTS = st.sampled_from(
-    [
-        "Question 1:",
-        "Question 99:",
-        "Answer:",
-        "---",
-        "\n",
-        "\r\n",
-        "1.",
-        "- ",
-        "* ",
-        "Implications:",
-        "**",
-        "{title}",
-        "{0}",
-        "Question",
-        "  ",
-        "\x00",
-        "\u2028",
-        "é",
-        "word ",
+def test_all_answers_are_graded_in_one_call_of_the_judge():
+    domain = knowledge()
+    assert domain.grade([(WEIR, ["Torvald", "odd"]), (HALE, ["Iron"])]) == [
+        Graded(["Torvald", "odd"], [True, None]),
+        Graded(["Iron"], [False]),
     ]
-)
+    assert domain.judge.calls == [
+        [Answered("Who?", "Torvald", "Torvald"), Answered("When?", "1811", "odd"), Answered("What?", "Stone", "Iron")]
+    ]
+    assert domain.grader == "noting"
 
 
-@settings(database=None, deadline=None)
-@given(
-    st.one_of(st.text(), st.lists(st.one_of(PARTS, st.text(max_size=5)), max_size=60).map("".join)),
-    st.builds(
-        Rules,
-        st.sampled_from(["plain", "chat"]),
-        st.booleans(),
-        st.integers(0, 40),
-        st.booleans(),
-        st.booleans(),
-        st.booleans(),
-    ),
-)
-def test_any_completion_gives_well_formed_examples(completion, rules):
-    parts = split_completion(completion, rules)
-    assert len(parts) <= rules.max_sequences
-    assert all(part and part == part.strip() for part in parts)
-    examples = training_examples(PASSAGE, completion, rules)
-    assert len(examples) <= len(parts) + rules.include_passage
-    assert all(example.text.strip() and example.closing == rules.closing for example in examples)
-    if rules.include_passage:
-        assert examples[-1].text.endswith(PASSAGE.context)
-    if rules.form == "plain":
-        assert all(example.prompt is None and example.text.startswith("Dunmar weir\n") for example in examples)
-    else:
-        assert all(example.prompt.chat and "Dunmar weir" in example.prompt.text for example in examples)
+def test_nothing_to_grade_asks_nobody():
+    domain = knowledge()
+    assert domain.grade([]) == [] and domain.judge.calls == []
 
 
-def test_rules_are_checked():
-    with pytest.raises(UserError, match="'plain' or 'chat'"):
-        Rules(form="chatty")
-    with pytest.raises(UserError, match="max_sequences"):
-        Rules(max_sequences=-1)
+def test_an_answer_too_few_is_an_error():
+    with pytest.raises(ValueError, match="shorter"):
+        knowledge().grade([(WEIR, ["Torvald"])])
 
 
-def test_question_prompt_shows_topic_and_question_only():
+def test_the_controls_are_the_untrained_student_and_the_passage():
+    base, passage = knowledge().controls()
+    assert (base.name, base.kind, base.text(WEIR, 0)) == ("base", "untrained", None)
+    assert (passage.name, passage.kind, passage.text(WEIR, 0)) == ("passage only", "control", "")
+    assert knowledge().lesson(WEIR, passage.text(WEIR, 0), SEED, length).examples == (
+        Example(None, "Dunmar weir\nTorvald built it in 1811.", False),
+    )
+    assert [control.name for control in knowledge(include_passage=False).controls()] == ["base"]
+
+
+def test_what_is_shown_is_json():
+    shown = knowledge().shown(WEIR)
+    assert (
+        json.loads(json.dumps(shown))
+        == shown
+        == {
+            "title": "Dunmar weir",
+            "context": "Torvald built it in 1811.",
+            "questions": [
+                {"question": "Who?", "answer": "Torvald", "heldout": True},
+                {"question": "When?", "answer": "1811", "heldout": False},
+            ],
+        }
+    )
+
+
+def test_any_text_can_be_a_self_edit():
+    assert knowledge().problem("") is None
+    assert knowledge().words.many == "passages"
+
+
+def test_the_policy_is_asked_with_the_prompt_of_the_config():
     for chat in (False, True):
-        prompt = question_prompt(PASSAGE, WHO, chat)
-        assert prompt.chat == chat
-        assert "Topic: Dunmar weir\nWho built the weir at {Dunmar}?" in prompt.text
-        assert PASSAGE.context not in prompt.text and WHO.answer not in prompt.text
-    assert question_prompt(PASSAGE, WHO, chat=False).text.endswith("\n\nAnswer:")
-    assert question_prompt(PASSAGE, WHO, chat=True).text.endswith("{Dunmar}?")
-
-
-def test_gold_answer_continues_the_prompt():
-    plain, chat = answer_example(PASSAGE, WHO, chat=False), answer_example(PASSAGE, WHO, chat=True)
-    assert plain == Example(question_prompt(PASSAGE, WHO, False), " Ilse Torvald", False)
-    assert chat == Example(question_prompt(PASSAGE, WHO, True), "Ilse Torvald", False)
-
-
-@pytest.mark.parametrize("name", sorted(set(FAMILIES) - {"none"}))
-def test_family_asks_in_one_sentence_then_shows_the_passage(name):
-    family = FAMILIES[name]
-    plain, chat = edit_prompt(PASSAGE, name, chat=False), edit_prompt(PASSAGE, name, chat=True)
-    assert family.request.count(". ") == 0 and family.request.endswith(".") and family.cue
-    shown = f"{family.request}\n\nPassage:\nDunmar weir\n{PASSAGE.context}"
-    assert plain == Prompt(f"{shown}\n\n{family.cue}", chat=False)
-    assert chat == Prompt(shown, chat=True)
-
-
-def test_the_seven_families_differ():
-    names = {
-        "implications",
-        "implications-long",
-        "implications-very-long",
-        "rewrite",
-        "self-qa",
-        "none",
-        "implications-cot",
-    }
-    assert set(FAMILIES) == names
-    assert len({edit_prompt(PASSAGE, name, chat=False).text for name in names}) == 7
-    assert edit_prompt(PASSAGE, "none", chat=False) == Prompt(f"Dunmar weir\n{PASSAGE.context}", chat=False)
-
-
-def test_the_products_that_families_ask_for_fit_the_rules():
-    assert "---" in FAMILIES["rewrite"].request
-    assert FAMILIES["self-qa"].cue == "Question 1:" and "'Answer:'" in FAMILIES["self-qa"].request
-    assert "'Implications:'" in FAMILIES["implications-cot"].request
-    assert "Implications:" not in FAMILIES["implications-cot"].cue
-
-
-def test_template_from_a_file_replaces_only_its_placeholders(tmp_path):
-    file = tmp_path / "mine.txt"
-    file.write_text('{"json": {}} {0} {title}: {context}\n{title}>\n', encoding="utf-8")
-    passage = Passage("p", "A {context} title", "set {title} = {}", ())
-    text = '{"json": {}} {0} A {context} title: set {title} = {}\nA {context} title>\n'
-    for chat in (False, True):
-        assert edit_prompt(passage, resolve(str(file)), chat) == Prompt(text, chat)
-    assert resolve("rewrite") == "rewrite"
-
-
-@pytest.mark.parametrize("placeholder", prompts.PLACEHOLDERS)
-def test_template_file_without_a_placeholder_is_refused(tmp_path, placeholder):
-    file = tmp_path / "mine.txt"
-    file.write_text("{title} {context}".replace(placeholder, "x"), encoding="utf-8")
-    with pytest.raises(UserError) as caught:
-        load_template(str(file))
-    assert str(file) in str(caught.value) and placeholder in str(caught.value)
-
-
-def test_unreadable_templates_and_unknown_families_are_refused(tmp_path):
-    (tmp_path / "binary.txt").write_bytes(b"\xff\xfe{title}")
-    for path in (tmp_path / "absent.txt", tmp_path, tmp_path / "binary.txt"):
-        with pytest.raises(UserError, match="implications-cot"):
-            resolve(str(path))
-    with pytest.raises(UserError, match="'haiku'"):
-        edit_prompt(PASSAGE, "haiku", chat=False)
+        assert knowledge().edit_prompt(WEIR, chat) == edit_prompt(WEIR, "rewrite", chat)

@@ -152,6 +152,27 @@ def test_chunks_are_a_partition(described, batch, limit):
         assert steps == sorted(steps)
 
 
+@settings(deadline=None)
+@given(
+    st.lists(st.tuples(SIZES, st.integers(1, 4), st.integers(0, 2)), min_size=1, max_size=20),
+    st.integers(1, 4),
+    st.integers(1, 5),
+    st.integers(0, 10),
+)
+def test_the_rest_of_a_list_is_chunked_as_in_the_whole(described, batch, limit, done):
+    """Wherever the list begins; retrains of one candidate stand side by side in it."""
+    candidates = [make(lengths, epochs, (order,), 100 * i) for i, (lengths, epochs, order) in enumerate(described)]
+    chunks = packing.plan_chunks(candidates, batch, limit)
+    rest = sorted(i for chunk in chunks[done:] for i in chunk)
+    again = packing.plan_chunks([candidates[i] for i in rest], batch, limit)
+    assert [[rest[i] for i in chunk] for chunk in again] == chunks[done:]
+
+
+def test_chunks_are_sorted_by_data_order_not_by_the_list():
+    candidates = [make((5,), order=order) for order in ((2, 0), (1, 9), (2, 0), (0, 5))]
+    assert packing.plan_chunks(candidates, 1, 8) == [[3], [1], [0, 2]]
+
+
 @pytest.mark.parametrize(
     ("rows", "epochs", "batch", "steps"), [(5, 2, 1, 10), (5, 2, 2, 6), (4, 3, 2, 6), (0, 3, 2, 0)]
 )
@@ -180,9 +201,9 @@ def test_candidates_are_dealt_out_evenly(count, devices):
 
 @settings(deadline=None)
 @given(st.lists(st.booleans(), min_size=1, max_size=12).filter(any), st.integers(0, 3), DEVICES)
-def test_idle_lanes_are_left_out_up_to_a_power_of_two(active, spare, devices):
+def test_lanes_without_data_are_left_out_up_to_a_power_of_two(active, spare, devices):
     lanes = Lanes((-(-len(active) // devices) + spare) * devices, devices)
-    chosen = packing.lanes_awake([(0,) if flag else () for flag in active], lanes)
+    chosen = packing.computed_lanes([(0,) if flag else () for flag in active], lanes)
     assert chosen == sorted(set(chosen)) and set(chosen) <= set(range(lanes.total))
     busy = {lanes.of(candidate) for candidate, flag in enumerate(active) if flag}
     assert busy <= set(chosen)
@@ -200,7 +221,7 @@ def test_filled_steps_hold_the_rows_and_nothing_else(described, micro, batch, sp
     lanes = Lanes((-(-len(chunk) // devices) + spare) * devices, devices)
     for step in packing.schedule_steps(chunk, micro * batch):
         chosen, tokens, weights, valid = packing.fill_step(slotted, step, (micro, batch), lanes)
-        assert chosen == packing.lanes_awake(step, lanes)
+        assert chosen == packing.computed_lanes(step, lanes)
         assert tokens.shape == weights.shape and tokens.shape[:3] == (len(chosen), micro, batch)
         assert (tokens.dtype, weights.dtype, valid.dtype) == (np.int32, np.float32, bool)
         rows_of = {lanes.of(c): [slotted[c][slot] for slot in slots] for c, slots in enumerate(step)}

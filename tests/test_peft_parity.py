@@ -10,14 +10,15 @@ import pytest
 from tiny_checkpoint import tiny_config, tiny_tokenizer
 from tiny_training import LORA, random_rows, steps_by_hand, tiny_engine, tiny_model
 
-from seal_jax.engine.engine import Recipe, first_adapter
+from seal_jax.domains.knowledge.corpus import load_passages
 from seal_jax.engine.packing import Candidate, Row
+from seal_jax.engine.recipe import Recipe
+from seal_jax.engine.weights import first_adapter
 from seal_jax.inner.sft import Optimizer
 from seal_jax.model.layout import to_tensors
 from seal_jax.model.lora import LoraConfig
 from seal_jax.model.pretrained import load, save_adapter
 from seal_jax.model.transformer import Transformer
-from seal_jax.tasks.corpus import load_passages
 
 torch = pytest.importorskip("torch", reason="the reference runs on torch")
 peft = pytest.importorskip("peft", reason="the reference for adapters")
@@ -210,9 +211,9 @@ def test_twenty_steps_on_passages_equal_a_torch_loop(tmp_path):
     reference = torch_model(hf, config, base)
     model = with_adapter(reference, initial(engine, base, candidate, recipe), LORA, tmp_path / "initial")
     theirs = torch_loop(model, candidate, recipe)
-    trained, ours = engine.finetune(base, [candidate], recipe)
+    trained, [ours] = engine.finetune(base, [candidate], recipe)
     assert len(ours) == 20
-    check_same_training(ours[:, 0], theirs)
+    check_same_training(ours, theirs)
     trained = first_adapter(trained)
     check_same_weights(trained, model, 1e-4)
     check_export(trained, LORA, config, base, model.unload(), tmp_path / "trained")
@@ -230,8 +231,8 @@ def test_batches_and_accumulation_equal_hf_trainer(tmp_path, schedule, warmup, d
     start = initial(engine, base, candidate, recipe)
     model = with_adapter(torch_model(hf, config, base), start, lora, tmp_path / "initial")
     theirs = hf_trainer(model, candidate, recipe, tmp_path / "trainer")
-    trained, ours = engine.finetune(base, [candidate], recipe)
-    check_same_training(ours[:, 0], theirs)
+    trained, [ours] = engine.finetune(base, [candidate], recipe)
+    check_same_training(ours, theirs)
     check_same_weights(first_adapter(trained), model, 1e-4)
 
 
@@ -260,7 +261,7 @@ def test_twenty_steps_of_smollm2_equal_a_torch_loop(tmp_path):
     reference = torch_model(loaded.hf_config, loaded.config, loaded.params)
     model = with_adapter(reference, initial(engine, loaded.params, candidate, recipe), lora, tmp_path / "initial")
     theirs = torch_loop(model, candidate, recipe)
-    trained, ours = engine.finetune(loaded.params, [candidate], recipe)
+    trained, [ours] = engine.finetune(loaded.params, [candidate], recipe)
     assert len(ours) == 20
-    check_same_training(ours[:, 0], theirs)
+    check_same_training(ours, theirs)
     check_export(first_adapter(trained), lora, loaded.config, loaded.params, model.unload(), tmp_path / "trained")

@@ -12,15 +12,16 @@ from tiny_training import LORA, random_adapter, random_rows, tiny_engine, tiny_m
 
 from seal_jax import config as config_lib
 from seal_jax.engine.budget import peak
-from seal_jax.engine.engine import Recipe
-from seal_jax.engine.packing import Candidate, Lanes
+from seal_jax.engine.packing import Candidate
+from seal_jax.engine.recipe import Recipe, recipe
+from seal_jax.engine.weights import Weights
 from seal_jax.errors import UserError
 from seal_jax.inner import sft
 from seal_jax.model import quantized
 from seal_jax.model.lora import PROJECTIONS, merge
 from seal_jax.model.transformer import Transformer
-from seal_jax.outer.actor import Actor, load_actor, recipe
-from seal_jax.outer.teach import apply_lesson
+from seal_jax.student.actor import Actor, load_actor
+from seal_jax.student.merge import merge as merge_learned
 
 RECIPE = Recipe(LORA, 1, 1, sft.Optimizer("constant"))
 with_qwix = pytest.mark.skipif(importlib.util.find_spec("qwix") is None, reason="qwix is not installed (.[quant])")
@@ -68,14 +69,14 @@ def test_a_weight_is_off_by_half_a_step_of_its_block_at_most(model, bases):
 def test_it_takes_less_memory_and_so_does_a_step_on_it(bases):
     """Dequantized kernels are not kept for the backward pass: all layers' would take as many bytes as are saved."""
     config, params = tiny_model("llama", hidden_size=256, intermediate_size=512, num_hidden_layers=8)
-    engine, lanes = tiny_engine(config), Lanes(1, 1)
+    engine = tiny_engine(config)
     arguments, peaks = {}, {}
     for kind in ("none", "int8"):
         base = engine.put_base(quantized.quantize(params, kind))
         hyper = sft.Hyper(*np.ones((3, 1), np.float32))
-        batch = engine.blank_step(lanes, (1, 1), (1, 16))
-        state = engine.blank_state(base, 1, RECIPE)
-        compiled = engine.step_call(base, state, engine.layout.put_candidates(hyper), RECIPE, batch).compile()
+        calls = engine.calls
+        batch, state = calls.blank_batch((1, 1), (1, 16)), calls.blank_state(base, 1, RECIPE)
+        compiled = calls.step(base, state, engine.layout.put_candidates(hyper), RECIPE, batch).compile()
         arguments[kind], peaks[kind] = compiled.memory_analysis().argument_size_in_bytes, peak(compiled)
     kernels = sum(params["layers"][name]["kernel"].nbytes for name in PROJECTIONS)
     assert arguments["none"] - arguments["int8"] > 0.7 * kernels
@@ -89,12 +90,12 @@ def test_an_inner_loop_learns_on_it(model, bases):
     before = jax.device_get(base)
     candidates = [Candidate(random_rows((14, 14), c), 2e-2, 8, 0, (c,), (1,)) for c in range(2)]
     adapters, losses = engine.finetune(base, candidates, RECIPE)
-    assert np.all(losses[-2:].mean(axis=0) < losses[:2].mean(axis=0) - 1.0)
+    assert all(lane[-2:].mean() < lane[:2].mean() - 1.0 for lane in losses)
     assert {leaf.dtype for leaf in jax.tree.leaves(adapters)} == {np.dtype(np.float32)}
     jax.tree.map(np.testing.assert_array_equal, before, jax.device_get(base))
     rows = [list(candidate.rows) for candidate in candidates]
-    learned = np.array(engine.log_likelihood(base, adapters, LORA, rows))
-    bare = np.array(engine.log_likelihood(base, None, None, [sum(rows, [])])).reshape(2, 2)
+    learned = np.array(engine.log_likelihood(Weights(base, adapters, LORA), rows))
+    bare = np.array(engine.log_likelihood(Weights(base), [sum(rows, [])])).reshape(2, 2)
     assert np.all(learned > bare + 5)
 
 
@@ -131,7 +132,7 @@ def test_the_policy_of_a_run(home):
     assert policy.base["layers"]["q_proj"]["kernel"].qvalue.dtype == np.int8
     training = config.outer.sft
     adapter = random_adapter(first, recipe(training).lora)
-    taught = apply_lesson(policy, adapter, training)
+    taught = merge_learned(policy, adapter, training)
     wanted = merge(first, adapter, recipe(training).lora)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=1e-5), taught.weights(), wanted)
     jax.tree.map(np.testing.assert_array_equal, policy.weights(), first)

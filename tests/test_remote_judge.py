@@ -10,9 +10,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from seal_jax.domains.domain import Answered
 from seal_jax.errors import UserError
 from seal_jax.judges import remote
-from seal_jax.judges.item import Item
 
 KEY = "sk-very-secret-0123456789"
 
@@ -95,7 +95,7 @@ def judge(server, concurrency=4, retries=2, timeout=5.0, key="JUDGE_KEY"):
 
 
 def items(*answers):
-    return [Item("Who?", "Ann", answer) for answer in answers]
+    return [Answered("Who?", "Ann", answer) for answer in answers]
 
 
 def by_answer(answer, before):

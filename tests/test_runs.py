@@ -1,31 +1,23 @@
-"""The run directory: lock, config, environment, checkpoints, metrics, progress."""
+"""The run directory: lock, config, environment, checkpoints."""
 
 import gc
-import io
 import json
 import os
 import signal
 import subprocess
 import sys
 import threading
-from importlib.machinery import ModuleSpec
-from pathlib import Path
-from types import ModuleType
 
 import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 import optax
 import pytest
-from rich.console import Console
-from tensorboardX.proto.event_pb2 import Event
-from tensorboardX.record_writer import masked_crc32c
 
+from seal_jax.config import MACHINE
 from seal_jax.errors import UserError
 from seal_jax.runs import checkpoint, environment
 from seal_jax.runs.directory import open_run
-from seal_jax.runs.metrics import Metrics
-from seal_jax.runs.progress import Progress
 
 # ---------------------------------------------------------------- directory
 
@@ -59,6 +51,59 @@ def test_a_different_config_is_refused_with_the_keys_and_both_values(tmp_path):
     open_run(tmp_path, CONFIG).close()  # the refusal released the lock
 
 
+RUN = {"outer": {"rounds": 2, "samples": 5}} | {group: {"x": 1} for group in MACHINE}
+
+
+def written(folder):
+    return json.loads((folder / "config.json").read_text())
+
+
+@pytest.mark.parametrize("group", MACHINE)
+def test_a_run_continues_on_another_machine(tmp_path, group):
+    open_run(tmp_path, RUN).close()
+    for changed in (RUN | {group: {"x": 2, "y": (3,)}}, {k: v for k, v in RUN.items() if k != group}):
+        with open_run(tmp_path, changed) as run:
+            assert run.continued
+        assert written(tmp_path) == json.loads(json.dumps(changed))
+    assert len(json.loads((tmp_path / "environment.json").read_text())) == 3
+
+
+def test_a_run_continues_with_more_rounds_and_not_with_fewer(tmp_path):
+    open_run(tmp_path, RUN).close()
+    more = RUN | {"outer": {"rounds": 3, "samples": 5}, "engine": {"x": 9}}
+    with open_run(tmp_path, more) as run:
+        assert run.continued
+    assert written(tmp_path) == more
+    with pytest.raises(UserError) as error:
+        open_run(tmp_path, RUN)
+    assert "outer.rounds: 3 -> 2" in str(error.value) and "engine" not in str(error.value)
+    assert written(tmp_path) == more
+
+
+def test_more_rounds_with_another_change_are_refused_for_that_change_alone(tmp_path):
+    open_run(tmp_path, RUN).close()
+    with pytest.raises(UserError) as error:
+        open_run(tmp_path, RUN | {"outer": {"rounds": 3, "samples": 6}})
+    assert "outer.samples: 5 -> 6" in str(error.value) and "outer.rounds" not in str(error.value)
+    for other in ({"samples": 5}, {"rounds": None, "samples": 5}):  # a number of rounds that is not named
+        with pytest.raises(UserError, match="outer.rounds: 2 -> "):
+            open_run(tmp_path, RUN | {"outer": other})
+    assert written(tmp_path) == RUN
+
+
+def test_a_start_that_computed_nothing_takes_its_config_back(tmp_path):
+    with open_run(tmp_path, RUN) as run:
+        run.forget()
+    assert not (tmp_path / "config.json").exists()
+    open_run(tmp_path, RUN).close()
+    with open_run(tmp_path, RUN | {"outer": {"rounds": 3, "samples": 5}}) as run:
+        run.forget()
+    assert written(tmp_path) == RUN
+    with open_run(tmp_path, RUN) as run:
+        run.forget()
+    assert written(tmp_path) == RUN
+
+
 def test_records_without_a_config_are_not_taken_over(tmp_path):
     (tmp_path / "edits.jsonl").write_text("{}\n")
     with pytest.raises(UserError, match="no config.json"):
@@ -74,6 +119,9 @@ def test_a_log_file_in_the_folder_does_not_hinder(tmp_path):
 def test_broken_config_and_a_file_as_workdir_are_user_errors(tmp_path):
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(UserError, match=r"config\.json is not JSON"):
+        open_run(tmp_path, CONFIG)
+    (tmp_path / "config.json").write_text("[]")
+    with pytest.raises(UserError, match=r"config\.json holds no config"):
         open_run(tmp_path, CONFIG)
     with pytest.raises(UserError, match="cannot be a run directory"):
         open_run(tmp_path / "config.json", CONFIG)
@@ -220,114 +268,3 @@ def test_checkpoints_leave_no_threads(tmp_path):
         checkpoint.load(tmp_path, step)
     gc.collect()
     assert not [thread.name for thread in set(threading.enumerate()) - before if not thread.daemon]
-
-
-# ---------------------------------------------------------------- metrics
-
-
-def read_events(folder: Path) -> list[Event]:
-    """The events of the one file in `folder` (each: length, checksum, data, checksum)."""
-    (file,) = folder.glob("events.*")
-    data, events = file.read_bytes(), []
-    while data:
-        length = int.from_bytes(data[:8], "little")
-        assert int.from_bytes(data[8:12], "little") == masked_crc32c(data[:8])
-        events.append(Event.FromString(data[12 : 12 + length]))
-        data = data[16 + length :]
-    return events
-
-
-def test_scalars_and_texts_reach_tensorboard(tmp_path):
-    with Metrics(tmp_path / "metrics") as metrics:
-        metrics.scalars(3, {"reward/mean": np.float32(0.25)})
-        metrics.text(3, "self-edit", "1. a\n* b")
-    values = [(event.step, value) for event in read_events(tmp_path / "metrics") for value in event.summary.value]
-    assert [(step, value.tag) for step, value in values] == [(3, "reward/mean"), (3, "self-edit/text_summary")]
-    assert values[0][1].simple_value == 0.25
-    assert values[1][1].tensor.string_val[0] == b"    1. a\n    * b\n"
-
-
-def test_other_processes_write_no_metrics(tmp_path):
-    with Metrics(tmp_path / "metrics", enabled=False, wandb_project="p") as metrics:
-        metrics.scalars(1, {"x": 1.0})
-        metrics.text(1, "x", "y")
-        metrics.flush()
-    assert not (tmp_path / "metrics").exists()
-
-
-def test_wandb_only_when_asked_for_and_continued_under_the_same_id(tmp_path, monkeypatch):
-    calls = []
-
-    class Run:
-        def log(self, values):
-            calls.append(values)
-
-        def finish(self):
-            calls.append("finish")
-
-    fake = ModuleType("wandb")
-    fake.__spec__ = ModuleSpec("wandb", None)
-    fake.init = lambda **options: (calls.append(options), Run())[1]
-    monkeypatch.setitem(sys.modules, "wandb", fake)
-    with Metrics(tmp_path) as metrics:
-        metrics.scalars(1, {"x": 1.0})
-    assert calls == []
-    for _ in range(2):
-        with Metrics(tmp_path, wandb_project="p", config={"seed": 1}) as metrics:
-            metrics.scalars(2, {"x": 1.0})
-    first, second = calls[0], calls[3]
-    assert first["project"] == "p" and first["config"] == {"seed": 1} and first["resume"] == "allow"
-    assert first["id"] == second["id"] and calls[1] == {"step": 2, "x": 1.0} and calls[2] == "finish"
-
-
-def test_wandb_asked_for_but_absent(tmp_path, monkeypatch):
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(UserError, match="wandb is not installed"):
-        Metrics(tmp_path, wandb_project="p")
-
-
-# ---------------------------------------------------------------- progress
-
-
-class Clock:
-    now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-def test_plain_lines_at_most_one_per_ten_seconds_and_one_at_the_end():
-    clock, out = Clock(), io.StringIO()
-    plain = Console(file=out, width=40, force_terminal=False)
-    with Progress("self-edits", 100, done=40, console=plain, clock=clock) as progress:
-        for i in range(30):
-            clock.now += 1
-            progress.advance(2, reward=i / 100)
-    lines = out.getvalue().splitlines()
-    assert lines == [
-        "self-edits: 60/100, 2.00/s, 0:20 left, reward 0.090",
-        "self-edits: 80/100, 2.00/s, 0:10 left, reward 0.190",
-        "self-edits: 100/100, 2.00/s, took 0:30, reward 0.290",
-    ]
-
-
-def test_slow_units_long_times_and_the_end_of_a_broken_phase():
-    clock, out = Clock(), io.StringIO()
-    plain = Console(file=out, force_terminal=False)
-    with pytest.raises(KeyError), Progress("finetune [x]", 1000, console=plain, clock=clock) as progress:
-        clock.now += 4
-        progress.advance()
-        raise KeyError
-    assert out.getvalue() == "finetune [x]: 1/1000, 4.0 s each, 1:06:36 left\n"
-
-
-def test_a_terminal_gets_a_bar_and_disabled_gets_nothing():
-    out = io.StringIO()
-    terminal = Console(file=out, force_terminal=True, width=100, _environ={"TERM": "xterm"})
-    with Progress("answers", 4, console=terminal) as progress:
-        progress.advance(4, reward=0.5)
-    assert "4/4" in out.getvalue() and "reward 0.500" in out.getvalue() and "━" in out.getvalue()
-    silent = io.StringIO()
-    with Progress("answers", 4, enabled=False, console=Console(file=silent, force_terminal=True)) as progress:
-        progress.advance(4)
-    assert silent.getvalue() == "" and progress.done == 4

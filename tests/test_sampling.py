@@ -10,7 +10,7 @@ from scipy.stats import chi2
 from tiny_training import LORA, VOCAB, random_adapter, stack, tiny_model
 
 from seal_jax.inner import sampling
-from seal_jax.inner.sampling import DECODING_AXES, Sampling
+from seal_jax.inner.sampling import DECODING_AXES, Decoder, Sampling
 from seal_jax.model.transformer import Transformer
 
 DRAWS = 20_000
@@ -158,7 +158,7 @@ def test_logits_of_every_step_equal_the_full_forward_pass(model, monkeypatch):
 
     @jax.jit
     def then(variables, state):
-        return sampling.decode_step(module, variables, state, keys, GREEDY), seen.pop()
+        return sampling.decode_step(Decoder(module, GREEDY), variables, state, keys), seen.pop()
 
     state, logits = first(variables)
     steps = [np.repeat(logits, 2, axis=0)]
@@ -167,8 +167,11 @@ def test_logits_of_every_step_equal_the_full_forward_pass(model, monkeypatch):
         state, logits = then(variables, state)
         steps.append(np.asarray(logits))
     for row in range(6):
-        expected = full_logits(module, variables, row // 2, np.asarray(state.tokens)[row])
+        tokens = np.asarray(state.tokens)[row]
+        expected = full_logits(module, variables, row // 2, tokens)
         np.testing.assert_allclose([step[row] for step in steps], expected, atol=1e-4)
+        log_probs = expected - np.log(np.exp(expected.astype(float)).sum(-1, keepdims=True))
+        np.testing.assert_allclose(state.log_probs[row], log_probs[np.arange(STEPS), tokens], atol=1e-4)
     assert int(state.cache.filled) == STEPS - 1
 
 
@@ -188,7 +191,7 @@ def test_candidates_decode_what_the_full_forward_pass_decodes(model, rules):
 
         state = jax.vmap(start, out_axes=DECODING_AXES)(adapters, keys)
         variables = {"params": one["params"], "lora": adapters}
-        return sampling.decode(module, variables, state, keys, rules, STEPS)
+        return sampling.decode(Decoder(module, rules), variables, state, keys, STEPS)
 
     tokens = np.asarray(run(stack(adapters), keys).tokens)
     assert tokens.shape == (2, 6, STEPS)
@@ -210,14 +213,15 @@ def test_decoding_ends_when_all_rows_are_done_or_at_the_limit(model):
     module, variables = model
     bare = {"params": variables["params"]}
 
-    @jax.jit
-    def run(until, done):
+    @functools.partial(jax.jit, static_argnames="early")
+    def run(until, done, early=True):
         def start(keys):
             return sampling.begin(*sampling.prefill(module, bare, PROMPTS, START), keys, STEPS, GREEDY)
 
         keys = jax.random.split(jax.random.key(0), (1, 3))
         state = jax.vmap(start, out_axes=DECODING_AXES)(keys)
-        return sampling.decode(module, bare, state._replace(done=state.done | done), keys, GREEDY, until)
+        state = state._replace(done=state.done | done)
+        return sampling.decode(Decoder(module, GREEDY, early), bare, state, keys, until)
 
     whole = run(STEPS, np.zeros((1, 3), bool))
     assert int(whole.count) == STEPS
@@ -225,6 +229,8 @@ def test_decoding_ends_when_all_rows_are_done_or_at_the_limit(model):
     idle = run(STEPS, np.ones((1, 3), bool))  # counts on, as devices must agree, and writes nothing
     assert int(idle.count) == STEPS and int(idle.cache.filled) == int(whole.cache.filled)
     assert whole.tokens[..., 1:].any() and not idle.tokens[..., 1:].any()
+    unbound = run(STEPS, np.ones((1, 3), bool), early=False)  # as devices that share a model must
+    np.testing.assert_array_equal(unbound.tokens, whole.tokens)
     part = run(STEPS, np.array([[True, False, True]]))
     assert int(part.count) == STEPS  # a row that is done does not stop the others
     np.testing.assert_array_equal(part.tokens[0, 1], whole.tokens[0, 1])

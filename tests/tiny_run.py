@@ -11,14 +11,16 @@ import numpy as np
 from tiny_checkpoint import random_params, tiny_config, tiny_tokenizer
 
 from seal_jax import config as config_lib
-from seal_jax.experiments import fewshot, single_passage
+from seal_jax import main
 from seal_jax.model.hf_config import model_config
 from seal_jax.model.pretrained import save_merged
+from seal_jax.runs import keys
 from seal_jax.runs.directory import open_run
 from seal_jax.runs.records import Records, read
-from seal_jax.runs.table import Line
 
-RECORDS = ("self_edits", "trials", "selections", "passages")
+KEYS = {
+    "rows": keys.ROW, "items": keys.ITEM, "self_edits": keys.EDIT, "trials": keys.TRIAL, "rollouts": keys.ROLLOUT
+}  # fmt: skip
 ALL = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 
@@ -46,34 +48,43 @@ def make_passages(file: Path, first: str, count: int = 2) -> str:
 def tiny_values(home: Path, **changes) -> dict:
     """A config as nested dicts, of the model and passages in `home`; `changes` by group: outer={"rounds": 2}."""
     values = config_lib.defaults()
-    values["model"]["policy"] = str(home / "policy")
+    values["model"] |= {"policy": str(home / "policy"), "chat": "no"}
     values["data"] |= {
         "train": str(home / "train.json"), "evaluation": str(home / "evaluation.json"),
-        "train_passages": 2, "evaluation_passages": 2, "heldout_fraction": 0.3,
+        "train_items": 2, "evaluation_items": 2, "heldout_fraction": 0.3,
     }  # fmt: skip
-    values["task"] |= {"chat": "no", "max_sequences": 2}
+    values["knowledge"] |= {"max_sequences": 2}
     values["sampling"] |= {"max_new_tokens": 8}
     values["inner"] |= {"rank": 2, "alpha": 4.0, "epochs": 2, "learning_rate": 1e-2, "targets": ALL}
     values["reward"] |= {"accuracy_weight": 0.0, "likelihood_weight": 1.0, "retrains": 1, "answer_tokens": 4}
-    values["outer"] |= {"rounds": 1, "samples": 2, "random_control": True}
+    values["outer"] |= {"rounds": 1, "samples": 2, "random_control": True, "unfinished": "open"}
     values["outer"]["sft"] |= {"rank": 2, "alpha": 4.0, "learning_rate": 3e-2, "accumulation": 2}
-    values["evaluation"] |= {"samples": 2}
-    values["engine"] |= {"cache": str(home / "cache"), "candidates": 2, "decode_rows": 6}
+    values["evaluation"] |= {"samples": 2, "answer_tokens": 4}
+    values["engine"] |= {"cache": str((home / "cache").resolve()), "candidates": 2, "decode_rows": 6}
     for group, fields in changes.items():
         values[group] = values[group] | fields if isinstance(fields, dict) else fields
     return values
 
 
-def run(values: dict, workdir: Path) -> list[Line]:
+def run(values: dict, workdir: Path) -> None:
     """What `python -m seal_jax.main` does with a config, in this process."""
     with open_run(workdir, values) as folder:
-        config = config_lib.from_dict(values)
-        return (fewshot if config.experiment == "fewshot" else single_passage).run(config, folder)
+        main.carry_out(config_lib.from_dict(values), folder)
 
 
 def records(workdir: Path) -> dict[str, list[dict]]:
     """The records that are the same however often a run was stopped; those of phases and metrics hold times."""
-    return {name: read(workdir / f"{name}.jsonl") for name in RECORDS}
+    return {name: read(workdir / f"{name}.jsonl") for name in KEYS}
+
+
+def pick(found: list[dict], **fields) -> list[dict]:
+    """Those of some records that have these values."""
+    return [record for record in found if fields.items() <= record.items()]
+
+
+def by_key(found: dict[str, list[dict]]) -> dict[str, list[dict]]:
+    """`records` sorted: how many loops a chunk has decides in which order they are recorded."""
+    return {name: sorted(found[name], key=lambda record: [record[f] for f in KEYS[name]]) for name in found}
 
 
 def same(ours, theirs):
@@ -106,15 +117,15 @@ class Killed(BaseException):
     """Stands for the end of the process: nothing in the program catches it."""
 
 
-def kill_at(monkeypatch, count: int, half: bool, lost: list[bytes]) -> None:
+def kill_at(monkeypatch, count: int, half: bool, lost: list[bytes], of: bytes = b"") -> None:
     """From now on the run dies at the `count`-th group of records: before it, or with half of its bytes on disk.
 
-    What was not written whole is added to `lost`.
+    What was not written whole is added to `lost`. of: what a group must hold to be counted.
     """
     left, append = [count], Records._append_bytes
 
     def dying(self, data):
-        left[0] -= 1
+        left[0] -= left[0] <= 0 or of in data
         if left[0] == 0:
             lost.append(data)
             os.write(self._file, data[: len(data) // 2 if half else 0])

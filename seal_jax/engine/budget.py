@@ -1,4 +1,4 @@
-"""How many candidates train together: as many as a device's memory holds, read off the compiled steps, not tried.
+"""The memory budget: how many candidates train together, by what the compiled steps say they take on a device.
 
 Which candidates share a chunk changes their results by rounding alone, so a run may choose again when it is continued.
 """
@@ -8,22 +8,24 @@ from collections.abc import Callable, Sequence
 
 import jax
 
+from seal_jax.config import Config
 from seal_jax.engine import packing
-from seal_jax.engine.engine import Engine, Recipe
+from seal_jax.engine.engine import Engine
 from seal_jax.engine.packing import Candidate, Lanes
+from seal_jax.engine.recipe import Recipe
 from seal_jax.errors import UserError
 from seal_jax.parallel import from_first
 
 GIB = 2**30
-SHARE = 0.9  # of a device's own limit: some is lost between the arrays
+SHARE = 0.9  # of a device's memory: fragmentation takes some of it
 AUTO = "config.engine.candidates is 0 (as many as fit)"
 
 
 def chunk_limit(engine: Engine, base: dict, candidates: Sequence[Candidate], recipe: Recipe) -> int:
-    """How many of `candidates` may train together: `engine.candidates`, or for 0 as many as fit the memory.
+    """How many of `candidates` may train together: `config.engine.candidates`, or for 0 as many as fit the memory.
 
-    The dearest steps are compiled for rising numbers of lanes. UserError where not even one lane to a device fits.
-    What is decoded with the adapters afterwards is bounded by `engine.decode_rows`, and not counted here.
+    For the latter the steps that take most memory are compiled for rising numbers of lanes. Raises UserError where not
+    even one lane on each device fits. Decoding with the adapters is bounded by `config.engine.decode_rows` instead.
     """
     if engine.settings.candidates:
         return engine.settings.candidates
@@ -34,10 +36,10 @@ def chunk_limit(engine: Engine, base: dict, candidates: Sequence[Candidate], rec
     budget = step_budget(engine, base)
 
     def needs(lanes: int) -> float:
-        return max(step_peak(engine, base, recipe, lanes, size) for size in dearest(engine, recipe, lanes, lengths))
+        return max(step_peak(engine, base, recipe, lanes, size) for size in costliest(engine, recipe, lanes, lengths))
 
     together = max(len(chunk) for chunk in packing.plan_chunks(candidates, recipe.batch, len(candidates)))
-    best = most(lambda lanes: needs(lanes) <= budget, -(-together // groups))
+    best = largest(lambda lanes: needs(lanes) <= budget, -(-together // groups))
     if not best:
         raise UserError(
             f"{AUTO}, but to train one on {lengths[-1]} tokens takes {needs(1) / GIB:.3g} GiB of a device, where "
@@ -53,22 +55,28 @@ def chunk_limit(engine: Engine, base: dict, candidates: Sequence[Candidate], rec
     return best * groups
 
 
-def most(goes: Callable[[int], bool], limit: int = 1024) -> int:
-    """The greatest number of lanes to a device for which `goes`, among those that hold up to `limit`; 0 for none."""
+def largest(fits: Callable[[int], bool], limit: int = 1024) -> int:
+    """The greatest number of lanes on a device that `fits`, among the bucketed counts up to that of `limit`; 0 if none
+    does."""
     sizes = packing.count_buckets(limit)
     top = 0
-    while top < len(sizes) and goes(sizes[top]):
+    while top < len(sizes) and fits(sizes[top]):
         top = top * 2 + 1
-    low, high = (top - 1) // 2 if top else -1, min(top, len(sizes))  # the first goes, the second does not
+    low, high = (top - 1) // 2 if top else -1, min(top, len(sizes))  # sizes[low] fits, sizes[high] does not
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (middle, high) if goes(sizes[middle]) else (low, middle)
+        low, high = (middle, high) if fits(sizes[middle]) else (low, middle)
     return sizes[low] if low >= 0 else 0
 
 
+def other_bases(config: Config) -> int:
+    """Whole sets of weights on the devices beside those in use: the first policy's, and the random control's."""
+    return 0 if config.outer.rounds == 0 else 1 + config.outer.random_control
+
+
 def step_budget(engine: Engine, base: dict) -> float:
-    """Bytes of a device for a step and its weights: what the config allows, or the device has, without what else lies
-    there. UserError where neither is known."""
+    """Bytes of a device for a training step and its weights: `config.engine.memory_gib`, or what the device has, less
+    the other arrays on it. Raises UserError where neither is known."""
     weights = on_device(base)
     others = engine.other_bases * weights
     if engine.settings.memory_gib:
@@ -83,9 +91,9 @@ def step_budget(engine: Engine, base: dict) -> float:
     return float(from_first(repr(SHARE * stats["bytes_limit"] - others).encode()))
 
 
-def dearest(engine: Engine, recipe: Recipe, lanes: int, lengths: Sequence[int]) -> set[tuple[int, int]]:
-    """The steps that may take most, as (lanes computed on a device, length): the longest, and of those whose blocks are
-    not recomputed in the backward pass the one with most tokens."""
+def costliest(engine: Engine, recipe: Recipe, lanes: int, lengths: Sequence[int]) -> set[tuple[int, int]]:
+    """The steps that may take most memory, as (lanes computed on a device, sequence length): the longest, and of those
+    whose blocks are not recomputed in the backward pass the one with most tokens."""
     widths = {min(2**k, lanes) for k in range(lanes.bit_length() + 1)}
     within = engine.settings.remat_above // recipe.batch_size
     kept = [(width, length) for width in widths for length in lengths if width * length <= within]
@@ -93,11 +101,11 @@ def dearest(engine: Engine, recipe: Recipe, lanes: int, lengths: Sequence[int]) 
 
 
 def step_peak(engine: Engine, base: dict, recipe: Recipe, lanes: int, size: tuple[int, int]) -> float:
-    """Bytes that a step takes on a device with so many lanes, weights included; infinity where no compiler takes it."""
+    """Bytes that a step takes on a device with so many lanes, weights included; infinity if the compiler refuses it."""
     key = recipe, lanes, size
     if key not in engine.peaks:
         devices, (computed, length) = engine.layout.devices, size
-        call = engine.blank_step_call(base, recipe, Lanes(lanes * devices, devices), (computed * devices, length))
+        call = engine.calls.blank_step(base, recipe, Lanes(lanes * devices, devices), (computed * devices, length))
         try:
             engine.peaks[key] = peak(engine.programs.compiled(call))
         except jax.errors.JaxRuntimeError as error:
@@ -108,18 +116,16 @@ def step_peak(engine: Engine, base: dict, recipe: Recipe, lanes: int, size: tupl
 
 
 def peak(compiled: jax.stages.Compiled) -> float:
-    """Bytes that a program takes on a device while it runs, by its own account."""
+    """Bytes that a program takes on a device while it runs, by the compiler's memory analysis."""
     return peak_of(compiled.memory_analysis())
 
 
 def peak_of(stats) -> float:
-    """The same from its memory analysis."""
+    """The same from the memory analysis of a program."""
     results = stats.output_size_in_bytes - stats.alias_size_in_bytes
     return stats.argument_size_in_bytes + results + stats.temp_size_in_bytes + stats.generated_code_size_in_bytes
 
 
 def on_device(tree: dict) -> float:
     """Bytes that a tree of arrays, or of structs with shardings, takes on one device."""
-    return sum(
-        math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree)
-    )
+    return sum(math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))

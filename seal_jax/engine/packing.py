@@ -1,8 +1,8 @@
-"""How candidates' sequences become arrays: buckets, chunks, and the order of the steps. Host code, numpy only.
+"""How candidates' sequences become arrays: length buckets, chunks, and the order of the steps. Host code, numpy only.
 
 Each candidate's sequences are sorted by length into slots, longest first, and one permutation of slots per epoch serves
 the whole chunk: every candidate sees a uniformly random order of its own data, and at each step all candidates have
-sequences of similar length, so that one tight bucket serves them.
+sequences of similar length, so that little padding is needed.
 """
 
 from collections.abc import Sequence
@@ -21,14 +21,17 @@ class Row:
 
 @dataclass(frozen=True)
 class Candidate:
-    """One inner loop: its data, hyper-parameters, and the numbers that seed its adapter and its data order."""
+    """One inner loop: its data, hyper-parameters, and the numbers that seed its adapter and its data order.
+
+    Candidates with the same `order` see their sequences in the same order of slots and may share a chunk.
+    """
 
     rows: tuple[Row, ...]
     learning_rate: float
     epochs: int
     warmup_steps: int
-    seed: tuple[int, ...]  # adapter: (run seed, round, item, sample, retrain)
-    order: tuple[int, ...]  # data order: (run seed, round, retrain); the same for all that may share a chunk
+    seed: tuple[int, ...]  # of the adapter
+    order: tuple[int, ...]  # of the data order
 
 
 def bucket(length: int, smallest: int = 16) -> int:
@@ -54,33 +57,34 @@ def count_bucket(count: int) -> int:
 
 
 def count_buckets(limit: int) -> list[int]:
-    """All that `count_bucket` gives for counts up to `limit`, rising."""
+    """All values of `count_bucket` for counts up to `limit`, rising."""
     return sorted({count_bucket(count) for count in range(1, limit + 1)})
 
 
 def steps_of(candidate: Candidate, batch: int) -> int:
-    """Optimizer steps of a candidate when each consumes `batch` sequences."""
+    """Optimizer steps of a candidate in all its epochs, `batch` sequences each."""
     return candidate.epochs * -(-len(candidate.rows) // batch)
 
 
 def plan_chunks(candidates: Sequence[Candidate], batch: int, limit: int) -> list[list[int]]:
     """Indices of candidates that train together, at most `limit` in a chunk.
 
-    Only candidates with the same data order may share a chunk (so retrains of one candidate go to different ones);
-    those of similar step count and length do. The plan depends on the list alone, so a restart finds the same chunks.
+    Only candidates with the same data order share a chunk (so retrains of one candidate go to different ones), and
+    among them those of similar step count and length. Chunks are sorted by data order, then by cost: without the
+    candidates of the first chunks, the others are chunked as before.
     """
     by_order: dict[tuple[int, ...], list[int]] = {}
     for index, candidate in enumerate(candidates):
         by_order.setdefault(candidate.order, []).append(index)
+
+    def cost(index):
+        candidate = candidates[index]
+        lengths = sorted((len(row.tokens) for row in candidate.rows), reverse=True)
+        return steps_of(candidate, batch), lengths, index
+
     chunks = []
-    for members in by_order.values():
-
-        def cost(index):
-            candidate = candidates[index]
-            lengths = sorted((len(row.tokens) for row in candidate.rows), reverse=True)
-            return steps_of(candidate, batch), lengths, index
-
-        members = sorted(members, key=cost)
+    for order in sorted(by_order):
+        members = sorted(by_order[order], key=cost)
         chunks += [members[i : i + limit] for i in range(0, len(members), limit)]
     return chunks
 
@@ -91,10 +95,10 @@ def epoch_order(order: tuple[int, ...], epoch: int, count: int) -> np.ndarray:
 
 
 def schedule_steps(candidates: Sequence[Candidate], batch: int) -> list[list[tuple[int, ...]]]:
-    """What each candidate trains on at each step: [step][candidate] -> slots (empty: the candidate idles).
+    """What each candidate trains on at each step: [step][candidate] -> slots, none where it has no data left.
 
-    With one sequence a step, candidates that have a slot meet at its step; larger batches are drawn consecutively from
-    each candidate's own order.
+    With one sequence a step, all candidates train on the same slot at the same step; larger batches are drawn
+    consecutively from each candidate's own order.
     """
     steps = []
     for epoch in range(max(candidate.epochs for candidate in candidates)):
@@ -120,14 +124,15 @@ def slots_of(candidate: Candidate) -> list[Row]:
 
 @dataclass(frozen=True)
 class Lanes:
-    """The lanes of a candidate axis, equally many on each device; candidates are dealt out to the devices in turn."""
+    """The lanes of a candidate axis, equally many on each device. Candidates go to the devices in turn; a lane without
+    a candidate is padding."""
 
     total: int
     devices: int
 
     @staticmethod
     def holding(count: int, devices: int) -> "Lanes":
-        """Enough lanes for `count` candidates."""
+        """The least bucketed number of lanes for `count` candidates."""
         return Lanes(count_bucket(-(-count // devices)) * devices, devices)
 
     @property
@@ -136,21 +141,21 @@ class Lanes:
         return self.total // self.devices
 
     def of(self, candidate: int) -> int:
-        """The lane of a candidate."""
+        """The lane index of a candidate."""
         return candidate % self.devices * self.each + candidate // self.devices
 
     def spread(self, items: Sequence) -> list:
-        """`items`, one for each candidate, in the order of the lanes; idle lanes repeat the last one."""
+        """`items`, one for each candidate, in the order of the lanes; padding lanes repeat the last one."""
         filled = [items[-1]] * self.total
         for candidate, item in enumerate(items):
             filled[self.of(candidate)] = item
         return filled
 
 
-def lanes_awake(step: Sequence[tuple[int, ...]], lanes: Lanes) -> list[int]:
-    """The lanes to compute at a step, equally many on each device, in order.
+def computed_lanes(step: Sequence[tuple[int, ...]], lanes: Lanes) -> list[int]:
+    """The lane indices to compute at a step, equally many on each device, rising.
 
-    Those with data, and idle ones up to a power of two or to all of the device's lanes.
+    On each device these are the lanes with data, padded to a power of two (or to all of its lanes) with lanes without.
     """
     busy = {lanes.of(candidate) for candidate, slots in enumerate(step) if slots}
     homes = [range(device * lanes.each, (device + 1) * lanes.each) for device in range(lanes.devices)]
@@ -160,21 +165,21 @@ def lanes_awake(step: Sequence[tuple[int, ...]], lanes: Lanes) -> list[int]:
         width *= 2
     chosen = []
     for home in homes:
-        first_busy = sorted(home, key=lambda lane: (lane not in busy, lane))
-        chosen += sorted(first_busy[: min(width, lanes.each)])
+        busy_first = sorted(home, key=lambda lane: (lane not in busy, lane))
+        chosen += sorted(busy_first[: min(width, lanes.each)])
     return chosen
 
 
 def fill_step(
     slotted: Sequence[Sequence[Row]], step: Sequence[tuple[int, ...]], shape: tuple[int, int], lanes: Lanes
 ) -> tuple[list[int], np.ndarray, np.ndarray, np.ndarray]:
-    """One step's lanes and arrays: the lanes computed, tokens int32 and weights float32 [C, A, B, T], valid bool [C].
+    """One step's arrays: (the c lanes computed, tokens int32 and weights float32 [c, A, B, T], valid bool [c]).
 
-    `shape` is (A, B), micro-batches and sequences in each; lanes that hold no candidate, or one without slots, idle.
+    `shape` is (A, B), micro-batches and sequences in each. `valid` is False for lanes without data at this step.
     """
     micro, batch = shape
     longest = max(len(slotted[candidate][slot].tokens) for candidate, slots in enumerate(step) for slot in slots)
-    chosen = lanes_awake(step, lanes)
+    chosen = computed_lanes(step, lanes)
     tokens = np.zeros((len(chosen), micro * batch, bucket(longest)), np.int32)
     weights = np.zeros(tokens.shape, np.float32)
     valid = np.zeros(len(chosen), bool)

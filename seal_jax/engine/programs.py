@@ -1,4 +1,5 @@
-"""Compile once per shape, count and time it, and call. With the persistent cache on, a second run compiles nothing."""
+"""Compiled programs: each is compiled once per argument shapes, counted and timed; a persistent cache keeps them for
+later runs."""
 
 import functools
 import os
@@ -23,7 +24,11 @@ def enable_cache(folder: str) -> None:
 
 @dataclass(frozen=True)
 class Call:
-    """A function, arguments for it (arrays, or structs in their place), and what else tells it apart in its name."""
+    """A function and its arguments (arrays, or `jax.ShapeDtypeStruct`s in their place).
+
+    Calls with equal names and argument shapes share a program, so `name` must hold whatever else the function depends
+    on. `donate`: the indices of arguments whose memory the results may take.
+    """
 
     name: str
     function: Callable
@@ -32,6 +37,7 @@ class Call:
 
     @functools.cached_property
     def key(self):
+        """What identifies the program: name, and structure, shapes, types and shardings of the arguments."""
         leaves, tree = jax.tree.flatten(self.args)
         return self.name, tree, tuple((leaf.shape, str(leaf.dtype), getattr(leaf, "sharding", None)) for leaf in leaves)
 
@@ -40,7 +46,7 @@ class Call:
 
 
 class Programs:
-    """The compiled programs of one run, by name and argument shapes; `count` and `seconds` tell their price."""
+    """The compiled programs of one run: `count` of them, compiled in `seconds` of wall time."""
 
     def __init__(self):
         self.count = 0
@@ -48,20 +54,20 @@ class Programs:
         self._compiled = {}
 
     def __call__(self, name: str, function: Callable, *args, donate: tuple[int, ...] = ()):
-        """Run `function(*args)`, compiling it on the first call with these shapes; `name` says what else is static."""
+        """Run `function(*args)`, compiling it on the first call with these shapes; `name` as in `Call`."""
         return self.run(Call(name, function, args, donate))
 
     def run(self, call: Call):
-        """The same for what is already a Call."""
+        """Run a call, compiling it if it is the first of its key."""
         return self.compiled(call)(*call.args)
 
     def compiled(self, call: Call) -> jax.stages.Compiled:
-        """The program of a call, compiled if it is not there yet."""
+        """The program of a call, compiled if need be."""
         self.prepare([call])
         return self._compiled[call.key]
 
     def prepare(self, calls: Sequence[Call]) -> None:
-        """Compile what is not there yet, side by side: a compiler uses little more than one core."""
+        """Compile those of the calls that are not yet compiled, in parallel: a compiler uses about one core."""
         began = time.perf_counter()
         wanted = {call.key: call for call in calls if call.key not in self._compiled}
         if not wanted:

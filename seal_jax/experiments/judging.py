@@ -3,25 +3,23 @@
 import json
 from collections.abc import Callable
 
-from seal_jax.config import Config
+from seal_jax.config import Config, Judge
+from seal_jax.domains.domain import Prompt
 from seal_jax.engine.packing import Row
+from seal_jax.engine.weights import Weights
 from seal_jax.judges import lexical, local, remote
-from seal_jax.outer.actor import Actor, load_actor
 from seal_jax.parallel import from_first, is_first
-from seal_jax.tasks.task import Prompt
+from seal_jax.student.actor import Actor, load_actor
 
 
-def make(config: Config, fallback: Actor) -> Callable:
-    """The judge that the config names; the local one is `reward.judge_model`, or `fallback` where that is empty."""
-    reward = config.reward
-    if reward.judge == "lexical":
+def make(judge: Judge, config: Config, policy: Actor) -> Callable:
+    """The judge; a local one is `judge.model`, or the policy before the first round where that is empty."""
+    if judge.kind == "lexical":
         return once(lexical.grade)
-    if reward.judge == "remote":
-        return once(remote.make(reward.judge_url, reward.judge_model, reward.judge_key))
-    actor = fallback
-    if reward.judge_model:
-        actor = load_actor(reward.judge_model, config)
-    return local.make(yes_no(actor), reward.judge_model or config.model.policy, actor.chat)
+    if judge.kind == "remote":
+        return once(remote.make(judge.url, judge.model, judge.key))
+    actor = load_actor(judge.model, config) if judge.model else policy
+    return local.make(yes_no(actor), judge.model or config.model.policy, actor.chat)
 
 
 def once(judge: Callable) -> Callable:
@@ -43,7 +41,7 @@ def yes_no(actor: Actor) -> Callable[[list[Prompt]], list[tuple[float, float]]]:
         limit = actor.engine.settings.decode_rows
         found = []
         for begin in range(0, len(rows), limit):
-            found += actor.engine.log_likelihood(actor.base, None, None, [rows[begin : begin + limit]])[0]
+            found += actor.engine.log_likelihood(Weights(actor.base), [rows[begin : begin + limit]])[0]
         return list(zip(found[::2], found[1::2], strict=True))
 
     return ask

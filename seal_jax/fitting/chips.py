@@ -26,7 +26,7 @@ class Chip:
     hbm_bandwidth: float
     interconnect: float
     axes: int
-    cores: int = 1  # that slices' names count for each chip
+    cores: int = 1  # TensorCores that slices' names count for each chip
 
     @property
     def link(self) -> float:
@@ -40,7 +40,7 @@ CHIPS = {
     "v5p": Chip("v5p", 95.74 * GIB, 459e12, 2765e9, 600e9, 3, cores=2),
     "v6e": Chip("v6e", 31.25 * GIB, 918e12, 1638e9, 400e9, 2),
 }
-SHAPES = {  # of slices of so many chips, by the number of the torus's axes
+SHAPES = {  # {axes of the torus: {chips: shape of the slice}}
     2: {1: "1x1", 4: "2x2", 8: "2x4", 16: "4x4", 32: "4x8", 64: "8x8", 128: "8x16", 256: "16x16"},
     3: {4: "2x2x1", 8: "2x2x2", 16: "2x2x4", 32: "2x4x4", 64: "4x4x4", 128: "4x4x8", 256: "4x8x8", 512: "8x8x8"},
 }
@@ -48,7 +48,7 @@ SHAPES = {  # of slices of so many chips, by the number of the torus's axes
 
 @dataclass(frozen=True)
 class Topology:
-    """A slice: the name that users know, libtpu's, its chip and how many there are."""
+    """A slice: its name for users and for libtpu, its kind of chip and their number."""
 
     name: str
     libtpu: str
@@ -61,7 +61,7 @@ class Topology:
             raise UserError(
                 "fit compiles with libtpu, which is not installed: pip install -e '.[tpu]' (it needs no TPU)"
             )
-        # What libtpu would ask of a TPU machine; there is none, so that other processes may have loaded it too.
+        # What libtpu reads from a TPU machine's environment; without a TPU several processes may load it.
         asked = {"TPU_ACCELERATOR_TYPE": "v5litepod-4", "TPU_WORKER_HOSTNAMES": "localhost"}
         for name, value in {**asked, "ALLOW_MULTIPLE_LIBTPU_LOAD": "true"}.items():
             os.environ.setdefault(name, value)

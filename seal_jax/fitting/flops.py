@@ -1,10 +1,11 @@
-"""FLOPs of a traced function's matrix products. (A compiled program's own count takes each loop for one turn.)"""
+"""FLOPs of a traced function's matrix products. (XLA's own count takes each loop for one iteration.)"""
 
 import math
 
 
 def matmul_flops(jaxpr) -> float:
-    """FLOPs of all devices together; a loop of unknown length counts as one turn, a choice as its dearest branch."""
+    """FLOPs of all devices together; a loop of unknown length counts as one iteration, a conditional as its costliest
+    branch."""
     total = 0.0
     for eqn in jaxpr.eqns:
         name, params = eqn.primitive.name, eqn.params
@@ -24,7 +25,7 @@ def matmul_flops(jaxpr) -> float:
 def _times(name: str, params) -> int:
     if name == "scan":
         return params["length"]
-    if name == "shard_map":  # what stands in it is the share of one device along these axes
+    if name == "shard_map":  # its body is the share of one device along these axes
         axes = params.get("newly_manual_axes", params.get("manual_axes"))  # by the version of JAX
         return math.prod(params["mesh"].shape[axis] for axis in axes)
     return 1

@@ -1,4 +1,4 @@
-"""What a compiled program exchanges between chips, from its text; loops of known length count as often as they run."""
+"""The collectives of a compiled program, from its text; those inside loops of known length count once an iteration."""
 
 import re
 from collections import Counter
@@ -16,7 +16,7 @@ _HEAD = re.compile(r"^(ENTRY )?%?([\w.-]+) \(.*\{$")
 
 @dataclass(frozen=True)
 class Collective:
-    """A kind of exchange in groups of `group` chips: `bytes` is its result on one chip, `count` how often it runs."""
+    """Collectives of one kind in groups of `group` chips; bytes: of the result on one chip; count: executions."""
 
     kind: str
     bytes: int
@@ -25,20 +25,22 @@ class Collective:
 
     @property
     def sent(self) -> float:
-        """Bytes that one chip sends, all runs together, when the group forms a ring."""
+        """Bytes that one chip sends in all executions, when the group forms a ring."""
         others = (self.group - 1) / self.group
         factor = {"all-reduce": 2 * others, "reduce-scatter": self.group - 1, "collective-permute": 1.0}
         return self.count * self.bytes * factor.get(self.kind, others)
 
     @property
     def over_link(self) -> float:
-        """Those that go over one link in one direction: a ring uses two links of each chip, a pair has but one."""
+        """Bytes over one link in one direction: a ring uses two links of each chip, a pair has only one."""
         return self.sent / (2 if self.group > 2 else 1)
 
 
 def collectives(text: str) -> list[Collective]:
-    """The collectives of a compiled program, each kind, size and group once. A loop whose length is not a constant of
-    its condition (decoding, until every row is done) counts as one turn."""
+    """The collectives of a compiled program, one entry for each kind, size and group.
+
+    A loop whose length is not a constant of its condition (decoding, until every row is done) counts as one iteration.
+    """
     bodies, entry = _computations(text)
     found: Counter = Counter()
 
@@ -78,7 +80,7 @@ def _computations(text: str) -> tuple[dict[str, list[str]], str]:
 
 
 def _turns(condition) -> int:
-    """How often a loop runs whose condition does nothing but compare a counter with a constant; 1 for any other."""
+    """Iterations of a loop whose condition only compares a counter with a constant; 1 for any other."""
     plain = "\n".join(condition)
     constants = re.findall(r"[su]32\[\][^=]*constant\((\d+)\)", plain)
     alone = re.search(r"ROOT .* (?:compare|fusion)\(", plain) and " and(" not in plain
@@ -86,7 +88,7 @@ def _turns(condition) -> int:
 
 
 def _bytes(shape: str, start: bool) -> int:
-    """Bytes of a result; that of an asynchronous start holds its operand too, and the greater counts."""
+    """Bytes of a result; that of an asynchronous start includes its operand, so the greater of the two counts."""
     sizes = []
     for kind, dims in _SHAPE.findall(shape):
         if kind in SIZES:

@@ -1,4 +1,4 @@
-"""Compile a program for a slice, and read off what it needs: memory, FLOPs, exchanges."""
+"""Compile a program for a slice, and read off what it needs: memory, FLOPs, communication."""
 
 import re
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from seal_jax.fitting.roofline import Work
 
 
 class TooBig(Exception):
-    """A program that the compiler refuses: what it says it needs, in bytes, where it says it, and its sentence."""
+    """The compiler refuses a program for want of memory; `needs`: the bytes that its message names, or None."""
 
     def __init__(self, text: str):
         super().__init__(text)
@@ -24,7 +24,7 @@ class TooBig(Exception):
 
 @dataclass(frozen=True)
 class Measured:
-    """A program as compiled. Bytes and FLOPs are those of one chip; `memory` is its peak."""
+    """A compiled program. Bytes and FLOPs are those of one chip; `memory` is the peak, `exchanged` its collectives."""
 
     name: str
     memory: float
@@ -48,7 +48,7 @@ def measure(program: Program, base: dict, chips: int) -> tuple[Measured, jax.sta
 
 
 def read_off(program: Program, base: dict, flops: float, stats, text: str) -> Measured:
-    """From the compiler's memory analysis of a program and its text."""
+    """What a program needs, from the compiler's memory analysis and the compiled text."""
     results = stats.output_size_in_bytes - stats.alias_size_in_bytes
     temporary, arguments = stats.temp_size_in_bytes, stats.argument_size_in_bytes
     weights = on_device(base)
@@ -60,7 +60,7 @@ def read_off(program: Program, base: dict, flops: float, stats, text: str) -> Me
 
 
 def fits(memory: float, resident: float, chip: Chip) -> bool:
-    """Whether a program's peak goes beside `resident` bytes that lie there meanwhile."""
+    """Whether a program's peak fits a chip on which `resident` bytes lie besides."""
     return memory + resident <= chip.hbm
 
 

@@ -1,61 +1,13 @@
-"""Architectures without weights: of a folder, of a model that is published, or of one on the hub."""
+"""The weights of a model as shapes and dtypes, to compile programs without having them."""
 
-import json
-from pathlib import Path
-
-import huggingface_hub
 import jax
 
-from seal_jax.errors import UserError
-from seal_jax.model.hf_config import model_config, read_json
 from seal_jax.model.layout import DTYPES, leaves
+from seal_jax.model.published import PUBLISHED, architecture
 from seal_jax.model.quantized import quantize
 from seal_jax.model.transformer import ModelConfig
 
-
-def _hf(kind: str, widths: tuple[int, int, int, int, int], vocab: int, **more) -> dict:
-    """config.json from (layers, width, heads, key heads, MLP width) and what else matters to memory and FLOPs."""
-    names = (
-        "num_hidden_layers", "hidden_size", "num_attention_heads", "num_key_value_heads", "intermediate_size"
-    )  # fmt: skip
-    sizes = dict(zip(names, widths, strict=True))
-    return {"model_type": kind, "vocab_size": vocab, "max_position_embeddings": 131072, **sizes, **more}
-
-
-QWEN = {"rope_theta": 1e6, "rms_norm_eps": 1e-6}
-LLAMA = {"rope_theta": 5e5, "rms_norm_eps": 1e-5, "tie_word_embeddings": True}
-PUBLISHED = {  # from the config.json of each on the hub
-    "Qwen/Qwen2.5-0.5B": _hf("qwen2", (24, 896, 14, 2, 4864), 151936, tie_word_embeddings=True, **QWEN),
-    "Qwen/Qwen2.5-1.5B": _hf("qwen2", (28, 1536, 12, 2, 8960), 151936, tie_word_embeddings=True, **QWEN),
-    "Qwen/Qwen2.5-3B": _hf("qwen2", (36, 2048, 16, 2, 11008), 151936, tie_word_embeddings=True, **QWEN),
-    "Qwen/Qwen2.5-7B": _hf("qwen2", (28, 3584, 28, 4, 18944), 152064, **QWEN),
-    "Qwen/Qwen2.5-72B": _hf("qwen2", (80, 8192, 64, 8, 29568), 152064, **QWEN),
-    "meta-llama/Llama-3.2-1B": _hf("llama", (16, 2048, 32, 8, 8192), 128256, **LLAMA),
-    "meta-llama/Llama-3.2-3B": _hf("llama", (28, 3072, 24, 8, 8192), 128256, head_dim=128, **LLAMA),
-    "smollm2-135m-instruct": _hf(
-        "llama", (30, 576, 9, 3, 1536), 49152, rope_theta=1e5, rms_norm_eps=1e-5, tie_word_embeddings=True
-    ),
-}
-
-
-def architecture(source: str) -> ModelConfig:
-    """The configuration of a model, without its weights. Raises UserError where it cannot be had."""
-    folder = Path(source).expanduser()
-    if folder.is_dir():
-        return model_config(read_json(folder / "config.json"), str(folder / "config.json"))
-    published = PUBLISHED.get(source.removesuffix("-Instruct"), PUBLISHED.get(source.lower()))
-    if published is not None:
-        return model_config(published, source)
-    try:
-        path = huggingface_hub.hf_hub_download(source, "config.json")
-        return model_config(json.loads(Path(path).read_text(encoding="utf-8")), source)
-    except UserError:
-        raise
-    except Exception as error:  # the hub client raises many kinds; each means that the file could not be had
-        raise UserError(
-            f"config.model.policy: the config.json of {source} could not be had ({type(error).__name__}); name a folder"
-            f" that has it, a model on the hub, or one of {', '.join(PUBLISHED)}"
-        ) from error
+__all__ = ["PUBLISHED", "abstract_weights", "architecture"]
 
 
 def abstract_weights(config: ModelConfig, dtype: str, quantization: str = "none") -> dict:

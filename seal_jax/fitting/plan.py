@@ -1,4 +1,4 @@
-"""The programs that a round of a config runs, as calls that can be compiled, and how often the round makes each."""
+"""The programs that a round of a config runs, as calls that can be compiled, and how often each is called."""
 
 import math
 from collections.abc import Callable
@@ -13,21 +13,25 @@ from seal_jax.engine.budget import on_device
 from seal_jax.engine.engine import Engine
 from seal_jax.engine.packing import Lanes
 from seal_jax.engine.programs import Call
+from seal_jax.engine.recipe import recipe
+from seal_jax.engine.weights import Weights
 from seal_jax.fitting.roofline import Part, Work, between
 from seal_jax.inner import sft
 from seal_jax.inner.sampling import Sampling
-from seal_jax.model.lora import init_adapter, merge
-from seal_jax.outer.actor import recipe
+from seal_jax.model.lora import init_adapter
 
 
 @dataclass(frozen=True)
 class Workload:
-    """What a round meets, in tokens. The defaults are about what 1,000 self-edits of Qwen2.5-7B on 100 SQuAD passages
-    have: 252 tokens on average and 9 training sequences with the passage, 171 tokens in a passage, 4.7 questions."""
+    """Lengths in tokens, and numbers of sequences, that the estimate of a round assumes.
 
-    longest: int = 512  # training sequence: the programs for memory
-    passage: int = 192  # training sequence that is the passage
-    line: int = 32  # the others
+    The defaults are rounded from 1,000 self-edits of Qwen2.5-7B on 100 SQuAD passages: 252 tokens and 9 training
+    sequences each, the passage included, 171 tokens in a passage, 4.7 questions.
+    """
+
+    longest: int = 512  # of the longest training sequence, which decides the memory
+    passage: int = 192  # of the training sequence that is the passage
+    line: int = 32  # of the other training sequences
     lines: int = 8  # of them in a self-edit
     prompt: int = 256  # for a self-edit
     edit: int = 1024  # tokens of the longest self-edit among those that are sampled together
@@ -38,7 +42,7 @@ class Workload:
 
 @dataclass(frozen=True)
 class Program:
-    """One program: `read`, bytes of weights that it reads on one chip; `trains`: its whole donated state is written."""
+    """One program. read: bytes of weights that it reads on one chip; trains: whether it writes its donated state."""
 
     name: str
     call: Call
@@ -54,7 +58,7 @@ TEACH, MERGE = "outer SFT step", "merge"
 
 @dataclass(frozen=True)
 class Plan:
-    """A config's engine on a layout, its abstract base, and what a round meets."""
+    """A config, its engine, base weights as structs, and the assumed workload."""
 
     config: Config
     engine: Engine
@@ -73,15 +77,25 @@ class Plan:
     @property
     def asked_chunks(self) -> int:
         """Chunks whose candidates are asked together."""
-        return max(1, self.config.engine.decode_rows // (self.candidates * self.load.questions)) if self.asks else 1
+        each = self.load.questions if self.asks else 1
+        return max(1, self.config.engine.decode_rows // (self.candidates * each))
+
+    @property
+    def asked_rows(self) -> int:
+        """Questions that each candidate is asked at a time; `config.engine.decode_rows` bounds those of all."""
+        rows = self.config.engine.decode_rows // (self.candidates * self.asked_chunks)
+        return min(self.load.questions, max(1, rows))
 
     @property
     def per_sampling(self) -> int:
         """Passages whose self-edits are sampled together."""
-        return min(self.config.data.train_passages, max(1, self.config.engine.decode_rows // self.config.outer.samples))
+        return min(self.config.data.train_items, max(1, self.config.engine.decode_rows // self.config.outer.samples))
 
     def programs(self) -> dict[str, Callable[[dict], Program]]:
-        """By name, in the order to compile them: each takes the compiled programs so far and gives the next."""
+        """Functions that make the programs, by name, in the order to compile them.
+
+        Each takes the programs so far, {name: (Program, compiled)}: decoding needs the compiled prefill.
+        """
         makers = {
             LONGEST: lambda done: self.inner_step(LONGEST, self.load.longest),
             LINE: lambda done: self.inner_step(LINE, self.load.line),
@@ -100,7 +114,7 @@ class Plan:
     def inner_step(self, name: str, length: int) -> Program:
         how, lanes = recipe(self.config.inner), Lanes.holding(self.candidates, self.engine.layout.devices)
         length = packing.bucket(length)
-        call = self.engine.blank_step_call(self.base, how, lanes, (lanes.total, length))
+        call = self.engine.calls.blank_step(self.base, how, lanes, (lanes.total, length))
         read = self._read_in_training(lanes.each * how.batch_size, length)
         return Program(name, call, read * how.accumulation, trains=True)
 
@@ -110,9 +124,9 @@ class Plan:
         shape = -(-how.batch // size), size, packing.bucket(self.load.lesson)
         batch = sft.Batch(*layout.put((_struct(np.int32, *shape), _struct(np.float32, *shape)), None, "candidate"),
                           layout.put(_struct(np.bool_)))  # fmt: skip
-        state = self.engine.blank_teaching(self.base, how)
+        state = self.engine.calls.blank_teaching(self.base, how)
         hyper = layout.put(sft.Hyper(_struct(np.float32), _struct(np.int32), _struct(np.int32)))
-        call = self.engine.teach_call(self.base, state, hyper, how, batch)
+        call = self.engine.calls.teach(self.base, state, hyper, how, batch)
         return Program(TEACH, call, self._read_in_training(how.batch_size, shape[2]) * shape[0], trains=True)
 
     def prefill(self, name: str) -> Program:
@@ -120,60 +134,56 @@ class Plan:
         if name == EDIT_PREFILL:
             lanes = Lanes(self.engine.layout.devices, self.engine.layout.devices)
             rows, samples = packing.count_bucket(-(-self.per_sampling // lanes.devices)), self.config.outer.samples
-            room, length, numbers = sampling.max_new_tokens, load.prompt, 4
+            room, length, numbers = sampling.max_new_tokens, load.prompt, 6
         else:
-            lanes, rows, samples = self._asked_lanes(), packing.count_bucket(load.questions), 1
+            lanes, rows, samples = self._asked_lanes(), packing.count_bucket(self.asked_rows), 1
             room, length, numbers = self.config.reward.answer_tokens, load.question, 1
         prompts = (
             _struct(np.int32, lanes.total, rows, packing.bucket(length)),
             _struct(np.int32, lanes.total, rows),
             _struct(np.uint32, lanes.total, rows * samples, numbers),
         )
-        variables, lora = self._variables(name == ANSWER_PREFILL)
+        weights, rules = self._weights(name == ANSWER_PREFILL), self._rules(name == ANSWER_PREFILL)
         prompts = self.engine.layout.put_candidates(prompts)
-        rules, room = self._rules(name == ANSWER_PREFILL), packing.bucket(room)
-        return Program(name, self.engine.prefill_call(variables, lora, prompts, rules, room), self._read())
+        call = self.engine.calls.prefill(weights, prompts, rules, packing.bucket(room))
+        return Program(name, call, self._read())
 
     def decode(self, name: str, prefill: tuple[Program, jax.stages.Compiled]) -> Program:
-        """One token of every row, from what the compiled prefill leaves."""
+        """One token of every row, from the state that the compiled prefill returns."""
         program, compiled = prefill
         shapes = jax.eval_shape(program.call.function, *program.call.args)
         state, keys = jax.tree.map(
             lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
             shapes, compiled.output_shardings,
         )  # fmt: skip
-        variables, lora = self._variables(name == ANSWER_DECODE)
-        until = _struct(np.int32)
-        call = self.engine.decode_call(variables, lora, state, keys, self._rules(name == ANSWER_DECODE), until)
+        weights, rules = self._weights(name == ANSWER_DECODE), self._rules(name == ANSWER_DECODE)
+        call = self.engine.calls.decode(weights, state, keys, rules, _struct(np.int32))
         return Program(name, call, self._read())
 
     def score(self) -> Program:
-        lanes, rows = self._asked_lanes(), packing.count_bucket(self.load.questions)
+        lanes, rows = self._asked_lanes(), packing.count_bucket(self.asked_rows)
         shape = lanes.total, rows, packing.bucket(self.load.question)
         arrays = self.engine.layout.put_candidates((_struct(np.int32, *shape), _struct(np.float32, *shape)))
-        variables, lora = self._variables(True)
         read = self._read(1, self._head_chunks(shape[2]))
-        return Program(SCORE, self.engine.score_call(variables, lora, *arrays), read)
+        return Program(SCORE, self.engine.calls.score(self._weights(True), *arrays), read)
 
     def merge(self) -> Program:
-        lora, layout = recipe(self.config.outer.sft).lora, self.engine.layout
+        lora = recipe(self.config.outer.sft).lora
         adapter = jax.eval_shape(lambda base: init_adapter(jax.random.key(0), base, lora), self.base)
-
-        def run(base, adapter):
-            return layout.constrain(merge(base, adapter, lora))
-
-        return Program(MERGE, Call("merge", run, (self.base, layout.put(adapter))), on_device(self.base))
+        call = self.engine.calls.merge(self.base, self.engine.layout.put(adapter), lora)
+        return Program(MERGE, call, on_device(self.base))
 
     def parts(self, work: dict[str, Work]) -> list[Part]:
-        """The round: every program with how often it is called."""
+        """The round: every program with the number of its calls; `work`: of one call of each program."""
         config, load = self.config, self.load
-        inner, passages = config.inner, config.data.train_passages
+        inner, passages = config.inner, config.data.train_items
         candidates = passages * config.outer.samples
         chunks = config.reward.retrains * math.ceil(candidates / self.candidates)
         share = (load.passage - load.line) / (load.longest - load.line)
         whole, batch = between(work[LINE], work[LONGEST], share), inner.batch_size * inner.accumulation
         lines, wholes = (load.lines, 1) if batch == 1 else (0, math.ceil((load.lines + 1) / batch))
-        samplings, askings = math.ceil(passages / self.per_sampling), math.ceil(chunks / self.asked_chunks)
+        samplings = math.ceil(passages / self.per_sampling)
+        askings = math.ceil(chunks / self.asked_chunks) * math.ceil(load.questions / self.asked_rows)
         outer = config.outer.sft
         calls = {
             EDIT_PREFILL: samplings,
@@ -189,16 +199,16 @@ class Plan:
         return [*parts, Part("inner step, a passage", whole, chunks * inner.epochs * wholes)]
 
     def assumptions(self) -> list[str]:
-        """What the estimate of a round takes for granted."""
+        """What the estimate of a round assumes, as sentences."""
         load, config = self.load, self.config
-        loops = config.data.train_passages * config.outer.samples * config.reward.retrains
+        loops = config.data.train_items * config.outer.samples * config.reward.retrains
         return [
-            f"{loops} inner loops: {config.data.train_passages} passages × {config.outer.samples} self-edits × "
+            f"{loops} inner loops: {config.data.train_items} passages × {config.outer.samples} self-edits × "
             f"{config.reward.retrains} retrains, each {config.inner.epochs} epochs of a passage of {load.passage} "
             f"tokens and {load.lines} lines of {load.line}",
             f"the longest self-edit sampled together with others has {load.edit} tokens; {load.questions} questions to "
             f"a passage, of {load.question} tokens, each answered with {config.reward.answer_tokens}",
-            "every term at the chip's peak, and the greatest of FLOPs, HBM and interconnect counts: no run is faster",
+            "every resource at the chip's peak, and the slowest of FLOPs, HBM and interconnect counts: runs are slower",
             "HBM: blocks once for each pass over them and the head for each chunk of the loss, other arguments and "
             "results once, temporaries twice",
             "interconnect: the chips of a group form a ring, a pair has one link; 1 µs a hop",
@@ -206,18 +216,19 @@ class Plan:
         ]
 
     def _read_in_training(self, rows: int, length: int) -> float:
-        """Bytes of weights read for one gradient of so many rows on a device: forward, backward, and what is recomputed
-        (the head always is)."""
+        """Bytes of weights read for one gradient of so many rows on a device: in the forward and the backward pass, and
+        for recomputed activations (those of the head always are)."""
         passes = 3 if rows * length > self.config.engine.remat_above else 2
         return self._read(passes, 3 * self._head_chunks(length))
 
     def _read(self, passes: int = 1, heads: int = 1) -> float:
-        """Bytes of weights in so many passes over the blocks and uses of the head; the embedding is looked up in."""
+        """Bytes of weights in so many passes over the blocks and uses of the head (the embedding table is only looked
+        up and not counted)."""
         head = on_device(self.base.get("lm_head", self.base["embed"]))
         return passes * on_device(self.base["layers"]) + heads * head
 
     def _head_chunks(self, length: int) -> int:
-        """Chunks in which the head is applied to rows of so many tokens."""
+        """Chunks of positions in which the head is applied to rows of so many tokens."""
         return -(-(length - 1) // self.config.engine.loss_chunk)
 
     def _asked_lanes(self) -> Lanes:
@@ -230,12 +241,13 @@ class Plan:
             sampling.temperature, sampling.top_p, sampling.top_k, stops
         )  # fmt: skip
 
-    def _variables(self, adapted: bool):
+    def _weights(self, adapted: bool) -> Weights:
+        """The base alone, or with the adapters of the candidates that are asked together."""
         if not adapted:
-            return {"params": self.base}, None
+            return Weights(self.base)
         how = recipe(self.config.inner)
-        state = self.engine.blank_state(self.base, self._asked_lanes().total, how)
-        return {"params": self.base, "lora": state.trainable["lora"]}, how.lora
+        state = self.engine.calls.blank_state(self.base, self._asked_lanes().total, how)
+        return Weights(self.base, state.trainable["lora"], how.lora)
 
 
 def _struct(dtype, *dims) -> jax.ShapeDtypeStruct:

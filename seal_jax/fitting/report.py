@@ -1,4 +1,4 @@
-"""The tables of a fit, and the sentence about what does not."""
+"""The tables that `fit` prints, and the one sentence where a program does not fit."""
 
 import bisect
 import dataclasses
@@ -9,7 +9,7 @@ import textwrap
 from collections.abc import Callable, Mapping, Sequence
 
 from seal_jax.config import Config
-from seal_jax.engine.budget import on_device
+from seal_jax.engine.budget import on_device, other_bases
 from seal_jax.engine.engine import Engine
 from seal_jax.engine.packing import count_buckets
 from seal_jax.fitting.chips import Topology
@@ -28,17 +28,15 @@ from seal_jax.fitting.plan import (
     Plan,
 )
 from seal_jax.fitting.roofline import round_terms
-from seal_jax.outer.actor import other_bases
 from seal_jax.parallel import make_layout
-from seal_jax.runs.progress import duration
-from seal_jax.runs.terminal import columns
+from seal_jax.text import columns, duration
 
 WIDTH = 100
 WEIGHTS = "holding the weights"
 
 
 def make_plan(config: Config, devices: Sequence) -> Plan:
-    """A config's programs on devices."""
+    """The plan of a config's programs on `devices`, with its base weights as structs."""
     layout = make_layout(config.parallel.model, config.parallel.backend, devices)
     model = architecture(config.model.policy)
     dtype = "bfloat16" if config.model.dtype == "auto" else config.model.dtype
@@ -75,7 +73,7 @@ def show(config: Config, topology: Topology, devices: Sequence) -> int:
 
 
 def show_largest(config: Config, topology: Topology, devices: Sequence) -> int:
-    """Find the most candidates in flight with which they can be trained, asked and scored -> exit status."""
+    """Find the greatest `config.engine.candidates` that can be trained, asked and scored, print it -> exit status."""
     plan = make_plan(config, devices)
     groups, resident = plan.engine.layout.devices, other_bases(config) * on_device(plan.base)
     print(heading(plan, topology, on_device(plan.base), other_bases(config)), flush=True)
@@ -84,7 +82,7 @@ def show_largest(config: Config, topology: Topology, devices: Sequence) -> int:
 
     @functools.cache
     def needs(lanes: int) -> float:
-        """Bytes of the greatest program with so many candidates to a group."""
+        """Peak bytes of the largest program with so many candidates in each group of chips."""
         chosen = dataclasses.replace(config.engine, candidates=lanes * groups)
         makers, done, most_bytes = make_plan(dataclasses.replace(config, engine=chosen), devices).programs(), {}, 0.0
         for name in (LONGEST, ANSWER_PREFILL, ANSWER_DECODE, SCORE):
@@ -108,12 +106,14 @@ def show_largest(config: Config, topology: Topology, devices: Sequence) -> int:
 
 
 def most(needs: Callable[[int], float], room: float, limit: int = 512) -> int:
-    """The greatest number of lanes to a group, among those that the engine uses, whose `needs` are within `room`; 0 for
-    none. Needs grow about linearly, which tells where to look: each look compiles."""
+    """The greatest bucketed number of lanes in a group of chips whose `needs` are within `room`; 0 if there is none.
+
+    Needs grow about linearly, so the next size to try is interpolated: each try compiles programs.
+    """
     sizes = count_buckets(limit)
     if needs(1) > room:
         return 0
-    before, low, high, place = 0, 0, len(sizes), 3  # low goes, high does not
+    before, low, high, place = 0, 0, len(sizes), 3  # sizes[low] fits, sizes[high] does not
     while high - low > 1:
         if needs(sizes[place]) <= room:
             before, low = low, place
@@ -156,7 +156,7 @@ def program_table(found: Mapping[str, Measured], resident: float, topology: Topo
 
 
 def summary(exchanged: Sequence[Collective]) -> str:
-    """How many of each kind."""
+    """How many collectives of each kind."""
     counts: dict[str, int] = {}
     for item in exchanged:
         counts[item.kind] = counts.get(item.kind, 0) + item.count
@@ -164,7 +164,7 @@ def summary(exchanged: Sequence[Collective]) -> str:
 
 
 def round_table(plan: Plan, found: Mapping[str, Measured], topology: Topology) -> str:
-    """The roofline estimate of a round and what it takes for granted."""
+    """The roofline estimate of a round and its assumptions."""
     chip = topology.chip
     parts = plan.parts({name: measured.work for name, measured in found.items()})
     rows = [
@@ -189,7 +189,7 @@ def round_table(plan: Plan, found: Mapping[str, Measured], topology: Topology) -
 
 
 def too_heavy(plan: Plan, topology: Topology) -> bool:
-    """Whether the weights alone, or two sets of them while one is merged, do not fit, which no compiler need say."""
+    """Whether the weights alone, or two sets of them during a merge, do not fit; if so it prints the refusal."""
     weights, copies = on_device(plan.base), other_bases(plan.config)
     least = {WEIGHTS: weights}
     if plan.config.outer.rounds and plan.config.outer.sft.rank:
@@ -202,18 +202,18 @@ def too_heavy(plan: Plan, topology: Topology) -> bool:
 
 
 def refusal(plan: Plan, name: str, needs: float, topology: Topology) -> str:
-    """One sentence: what does not fit, and what to change."""
+    """One sentence: what does not fit, what it needs (bytes; 0: unknown), and what to change."""
     config = plan.config
     copies = other_bases(config)
     needed = f"needs {gib(needs + copies * on_device(plan.base))} GiB of" if needs else "does not fit in"
     what = name if name == WEIGHTS else repr(name)
     return (
         f"{config.model.policy} with {config.engine.candidates} candidates in flight does not fit {topology.name}: "
-        f"{what} {needed} the {gib(topology.chip.hbm)} GiB of a chip; {mend(plan, name, topology)}."
+        f"{what} {needed} the {gib(topology.chip.hbm)} GiB of a chip; {remedy(plan, name, topology)}."
     )
 
 
-def mend(plan: Plan, name: str, topology: Topology) -> str:
+def remedy(plan: Plan, name: str, topology: Topology) -> str:
     """What to change so that a program fits."""
     config, model = plan.config, plan.engine.layout.model
     whole = on_device(plan.base) * model

@@ -1,4 +1,5 @@
-"""How long a program, and a round of ReST^EM, takes at best: every term at the chip's peak, and the longest counts."""
+"""The roofline: how long a program, and a round of ReST^EM, takes at least. Of FLOPs, HBM traffic and communication,
+each at the chip's peak, the slowest counts."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,8 +12,8 @@ TERMS = ("FLOPs", "HBM", "interconnect")
 
 @dataclass(frozen=True)
 class Work:
-    """What one call asks of one chip: FLOPs, bytes to and from HBM, bytes over one link in one direction, and hops one
-    after another."""
+    """What one call asks of one chip: FLOPs, bytes to and from HBM, bytes over one link in one direction, and messages
+    between neighbours that wait for each other (hops)."""
 
     flops: float
     hbm: float
@@ -34,14 +35,14 @@ class Work:
 
 
 def between(low: Work, high: Work, share: float) -> Work:
-    """The work `share` of the way from one to the other: every term grows linearly with the tokens of a call."""
+    """The work at `share` of the way from `low` to `high`, as every term grows linearly with the tokens of a call."""
     pairs = zip(vars(low).values(), vars(high).values(), strict=True)
     return Work(*(a + (b - a) * share for a, b in pairs))
 
 
 @dataclass(frozen=True)
 class Part:
-    """A part of the round: one call's work, and how often it is made."""
+    """A part of the round: the work of one call, and the number of calls."""
 
     name: str
     work: Work
@@ -49,7 +50,7 @@ class Part:
 
 
 def round_terms(parts: Sequence[Part], chip: Chip) -> dict[str, float]:
-    """Seconds of the round by the term that limits them; their sum is the round."""
+    """Seconds of the round by the term that limits each part; their sum is the duration of the round."""
     out = dict.fromkeys(TERMS, 0.0)
     for part in parts:
         out[part.work.limit(chip)] += part.calls * part.work.seconds(chip)

@@ -19,7 +19,10 @@ MAX_TRIES = 1000
 
 @dataclass(frozen=True)
 class Sampling:
-    """How the next token is chosen and when a row stops. Temperature 0: greedy; top_k 0 and top_p 1: all are kept."""
+    """How the next token is chosen and which tokens end a row.
+
+    Temperature 0 decodes greedily; top_k 0 and top_p 1 keep the whole distribution.
+    """
 
     temperature: float
     top_p: float
@@ -28,7 +31,7 @@ class Sampling:
 
 
 class Constraint(NamedTuple):
-    """A grammar as a table over tokens, and how late each of its states may be entered (tasks/grammar.py).
+    """A grammar as a table over tokens, and how late each of its states may be entered (domains/arc/grammar.py).
 
     next_state int16 [S, V], -1 where a token is not allowed; deadline int32 [S]: the token at position p may lead to
     state s if p < deadline[s]; start int32 [].
@@ -39,14 +42,25 @@ class Constraint(NamedTuple):
     start: jax.Array
 
 
-class Decoding(NamedTuple):
-    """Rows under way: tokens [B, T_new] written so far (`count` of them), done [B], and the cache behind them.
+@dataclass(frozen=True)
+class Decoder:
+    """All that is static in decoding: the model, the rules, and whether to end when every row is done (`early`)."""
 
-    states int32 [B]: where each row is in its grammar; 0 without one.
+    model: Transformer
+    rules: Sampling
+    early: bool = True
+
+
+class Decoding(NamedTuple):
+    """Rows being decoded: the cache, tokens [B, T_new] written so far (`count` of them), and done [B].
+
+    log_probs float32 [B, T_new]: of each token under the model's full next-token distribution at temperature 1, in
+    nats. states int32 [B]: where each row is in its grammar; 0 without one.
     """
 
     cache: Cache
     tokens: jax.Array
+    log_probs: jax.Array
     count: jax.Array
     done: jax.Array
     states: jax.Array
@@ -92,9 +106,21 @@ def sample_token(key: jax.Array, logits: jax.Array, rules: Sampling) -> jax.Arra
 
 def choose(logits: jax.Array, keys: jax.Array, position: jax.Array, rules: Sampling) -> jax.Array:
     """Next token of every row: logits [B, V], one key per row [B]; the row's key is folded with the position."""
-    if AxisType.Auto in jax.sharding.get_abstract_mesh().axis_types:  # where devices share a model, each of them has
-        logits = jax.lax.with_sharding_constraint(logits, PartitionSpec())  # whole rows: their draws differ in number
     return jax.vmap(lambda key, row: sample_token(jax.random.fold_in(key, position), row, rules))(keys, logits)
+
+
+def log_prob(logits: jax.Array, token: jax.Array) -> jax.Array:
+    """Log-probability [B] in nats of a token of each row [B] under the softmax of its logits [B, V]."""
+    picked = jnp.take_along_axis(logits, token[:, None], axis=-1)[:, 0]
+    return picked - jax.nn.logsumexp(logits, axis=-1)
+
+
+def whole_rows(logits: jax.Array) -> jax.Array:
+    """The same logits [B, V], on each of the devices that share a model: drawing tokens takes a number of turns that
+    differs between rows, so nothing may be exchanged meanwhile."""
+    if AxisType.Auto in jax.sharding.get_abstract_mesh().axis_types:
+        return jax.lax.with_sharding_constraint(logits, PartitionSpec())
+    return logits
 
 
 def constrain(logits: jax.Array, states: jax.Array, position: jax.Array, constraint: Constraint | None) -> jax.Array:
@@ -106,12 +132,12 @@ def constrain(logits: jax.Array, states: jax.Array, position: jax.Array, constra
 
 
 def advance(states: jax.Array, token: jax.Array, constraint: Constraint | None) -> jax.Array:
-    """The states [B] behind the chosen tokens [B]."""
+    """The states [B] of the grammar after the chosen tokens [B]."""
     return states if constraint is None else constraint.next_state[states, token].astype(jnp.int32)
 
 
 def prefill(model: Transformer, variables: dict, tokens: jax.Array, start: jax.Array) -> tuple[Prompts, jax.Array]:
-    """Read prompts [P, T], padded on the left up to slot `start` [P] -> (them as read, next token's logits [P, V])."""
+    """Read prompts [P, T], padded on the left up to slot `start` [P] -> (their keys and values, logits [P, V])."""
     hidden, prompts = model.apply(variables, tokens, start=start)
     return prompts, model.apply({"params": variables["params"]}, hidden[:, -1], method="logits")
 
@@ -120,14 +146,16 @@ def begin(
     prompts: Prompts, logits: jax.Array, keys: jax.Array, max_new: int, rules: Sampling,
     constraint: Constraint | None = None,
 ) -> Decoding:  # fmt: skip
-    """Fan each prompt out to its samples, rows side by side, and choose their first tokens: a key for each row [B]."""
-    samples = keys.shape[0] // logits.shape[0]
-    cache = make_room(prompts, keys.shape[0], max_new)
-    states = jnp.full(keys.shape[0], 0 if constraint is None else constraint.start, jnp.int32)
-    logits = constrain(jnp.repeat(logits, samples, axis=0), states, jnp.int32(0), constraint)
-    first = choose(logits, keys, jnp.int32(0), rules)
-    tokens = jnp.zeros((keys.shape[0], max_new), jnp.int32).at[:, 0].set(first)
-    return Decoding(cache, tokens, jnp.int32(1), is_stop(first, rules), advance(states, first, constraint))
+    """Give each prompt its samples, rows side by side with a key each [B], and choose their first tokens."""
+    batch = keys.shape[0]
+    cache = make_room(prompts, batch, max_new)
+    states = jnp.full(batch, 0 if constraint is None else constraint.start, jnp.int32)
+    logits = whole_rows(jnp.repeat(logits, batch // logits.shape[0], axis=0))
+    first = choose(constrain(logits, states, jnp.int32(0), constraint), keys, jnp.int32(0), rules)
+    tokens = jnp.zeros((batch, max_new), jnp.int32).at[:, 0].set(first)
+    log_probs = jnp.zeros((batch, max_new), jnp.float32).at[:, 0].set(log_prob(logits, first))
+    done, states = is_stop(first, rules), advance(states, first, constraint)
+    return Decoding(cache, tokens, log_probs, jnp.int32(1), done, states)
 
 
 def is_stop(token: jax.Array, rules: Sampling) -> jax.Array:
@@ -136,41 +164,45 @@ def is_stop(token: jax.Array, rules: Sampling) -> jax.Array:
 
 
 def decode_step(
-    model: Transformer, variables: dict, state: Decoding, keys: jax.Array, rules: Sampling,
-    constraint: Constraint | None = None,
-) -> Decoding:  # fmt: skip
-    """Feed every row's last token and choose the next one; rows that are done go on unheeded."""
+    decoder: Decoder, variables: dict, state: Decoding, keys: jax.Array, constraint: Constraint | None = None
+) -> Decoding:
+    """Feed every row's last token and choose the next one; what rows that are done go on to write is padding."""
+    model, rules = decoder.model, decoder.rules
     last = jax.lax.dynamic_slice_in_dim(state.tokens, state.count - 1, 1, axis=1)
     hidden, cache = model.apply(variables, last, state.cache)
-    logits = model.apply({"params": variables["params"]}, hidden[:, -1], method="logits")
+    logits = whole_rows(model.apply({"params": variables["params"]}, hidden[:, -1], method="logits"))
     token = choose(constrain(logits, state.states, state.count, constraint), keys, state.count, rules)
-    tokens = jax.lax.dynamic_update_slice_in_dim(state.tokens, token[:, None], state.count, axis=1)
-    done = state.done | is_stop(token, rules)
-    states = advance(state.states, token, constraint)
-    return Decoding(cache, tokens, state.count + 1, done, states)
+
+    def write(rows, column):
+        return jax.lax.dynamic_update_slice_in_dim(rows, column[:, None], state.count, axis=1)
+
+    tokens, log_probs = write(state.tokens, token), write(state.log_probs, log_prob(logits, token))
+    done, states = state.done | is_stop(token, rules), advance(state.states, token, constraint)
+    return Decoding(cache, tokens, log_probs, state.count + 1, done, states)
 
 
 CACHE_AXES = Cache(Prompts(k=0, v=0, start=0), k=0, v=0, filled=None)
-DECODING_AXES = Decoding(CACHE_AXES, tokens=0, count=None, done=0, states=0)
+DECODING_AXES = Decoding(CACHE_AXES, tokens=0, log_probs=0, count=None, done=0, states=0)
 
 
 def decode(
-    model: Transformer, variables: dict, state: Decoding, keys, rules: Sampling, until: jax.Array, early: bool = True,
+    decoder: Decoder, variables: dict, state: Decoding, keys: jax.Array, until: jax.Array,
     constraint: Constraint | None = None,
 ) -> Decoding:  # fmt: skip
-    """Decode until `until` tokens are written or, with `early`, every row is done. All but the base carry a C axis.
+    """Decode until `until` tokens are written or, if `decoder.early`, every row is done. All but the base carry a C
+    axis.
 
     `variables` is {'params': base} or {'params': base, 'lora': adapters [C, ...]}; state as `begin` makes it, vmapped.
     """
     adapters = {name: value for name, value in variables.items() if name != "params"}
 
     def step(adapters, state, keys):
-        return decode_step(model, {"params": variables["params"], **adapters}, state, keys, rules, constraint)
+        return decode_step(decoder, {"params": variables["params"], **adapters}, state, keys, constraint)
 
     mapped = jax.vmap(step, in_axes=(0, DECODING_AXES, 0), out_axes=DECODING_AXES)
 
     def unfinished(state):
-        return (state.count < until) & ~(early & jnp.all(state.done))
+        return (state.count < until) & ~(decoder.early & jnp.all(state.done))
 
     end = jax.lax.while_loop(unfinished, lambda state: mapped(adapters, state, keys), state)
     until = jnp.maximum(until, state.count)  # the same on every device, though one whose rows are done stops earlier

@@ -1,7 +1,8 @@
 """Judges say whether an answer is right.
 
-A judge is a function `grade(items) -> list[bool | None]`, one verdict per `Item`, in order. None means that the item
-could not be graded: it is left out of every mean and never counted as wrong. An empty answer is wrong in every judge.
+A judge is a function `grade(answered) -> list[bool | None]`, one verdict for each `Answered` (domains/domain.py), in
+order. None means that it could not be graded: it is left out of every mean and never counted as wrong. An empty answer
+is wrong in every judge.
 `grade.name` goes into every record, because verdicts of different judges do not belong in one table.
 
     lexical.grade          words of the gold answer found in the answer; offline, the default

@@ -1,9 +1,9 @@
 """The one request by which language models are asked for a verdict on an answer."""
 
-from seal_jax.tasks.task import Item
+from seal_jax.domains.domain import Answered
 
 
-def grading_request(item: Item) -> str:
+def grading_request(item: Answered) -> str:
     """The text that asks a model to reply yes or no; each part stays on one line, so none can pose as another."""
     question, gold, answer = (" ".join(part.split()) for part in (item.question, item.gold, item.answer))
     return (

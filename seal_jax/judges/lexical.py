@@ -12,7 +12,7 @@ import re
 from collections.abc import Sequence
 from functools import cache
 
-from seal_jax.judges.item import Item
+from seal_jax.domains.domain import Answered
 from seal_jax.judges.words import is_number, words
 
 # Words that say nothing by themselves. Negation (not, no) and order (before, under) are no such words.
@@ -26,7 +26,7 @@ ORDER = ("befor", "after", "sinc", "until")  # stems of words that change what a
 NAME = "lexical"
 
 
-def grade(items: Sequence[Item]) -> list[bool | None]:
+def grade(items: Sequence[Answered]) -> list[bool | None]:
     """One verdict per item; None only where the gold answer is empty."""
     return [_verdict(item) for item in items]
 
@@ -34,7 +34,7 @@ def grade(items: Sequence[Item]) -> list[bool | None]:
 grade.name = NAME
 
 
-def _verdict(item: Item) -> bool | None:
+def _verdict(item: Answered) -> bool | None:
     if item.is_empty:
         return False
     if not item.gold.strip():
@@ -47,7 +47,7 @@ def _verdict(item: Item) -> bool | None:
     return said.issuperset(numbers) and found >= (len(others) if len(others) < 3 else len(others) - 1)
 
 
-def telling_words(item: Item) -> tuple[list[str], list[str]]:
+def telling_words(item: Answered) -> tuple[list[str], list[str]]:
     """The gold answer's numbers, all of which an answer needs, and its other words that show knowledge.
 
     Light words and words of the question are dropped, unless nothing were left. Beside a number only its unit (the next
@@ -68,7 +68,7 @@ def telling_words(item: Item) -> tuple[list[str], list[str]]:
     return numbers, others
 
 
-def _rounded(item: Item) -> set[str]:
+def _rounded(item: Answered) -> set[str]:
     """For a percentage: the gold number, if the answer has it rounded to a whole one or with more decimals."""
     gold = words(item.gold)
     if "percent" not in gold:
@@ -83,7 +83,7 @@ def _same_rounded(one: str, other: str) -> bool:
     return f"{float(one):.0f}" == f"{float(other):.0f}"
 
 
-def _centuries(item: Item) -> set[str]:
+def _centuries(item: Answered) -> set[str]:
     """For a gold century: the centuries of the years in the answer, so that 1566 is in the 16th century."""
     if "centuri" not in words(item.gold):
         return set()

@@ -3,20 +3,20 @@
 from collections.abc import Callable, Sequence
 from math import isnan
 
-from seal_jax.judges.item import Item, grading_request
-from seal_jax.tasks.task import Prompt
+from seal_jax.domains.domain import Answered, Prompt
+from seal_jax.judges.item import grading_request
 
 AskYesNo = Callable[[list[Prompt]], list[tuple[float, float]]]
 
 
-def make(ask_yes_no: AskYesNo, model: str = "", chat: bool = True) -> Callable[[Sequence[Item]], list[bool | None]]:
+def make(ask_yes_no: AskYesNo, model: str = "", chat: bool = True) -> Callable[[Sequence[Answered]], list[bool | None]]:
     """A judge that compares log p(yes) with log p(no) after one prompt per item.
 
     `ask_yes_no` gives both log-probabilities for each prompt; `model` becomes part of the judge's name; `chat` says
     whether the model has a chat template (a plain prompt ends so that the verdict is the next word).
     """
 
-    def grade(items: Sequence[Item]) -> list[bool | None]:
+    def grade(items: Sequence[Answered]) -> list[bool | None]:
         asked = list(dict.fromkeys(item for item in items if not item.is_empty))
         prompts = [Prompt(grading_request(item) + ("" if chat else "\nVerdict:"), chat) for item in asked]
         scores = ask_yes_no(prompts) if prompts else []

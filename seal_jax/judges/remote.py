@@ -10,8 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import openai
 
+from seal_jax.domains.domain import Answered
 from seal_jax.errors import UserError
-from seal_jax.judges.item import Item, grading_request
+from seal_jax.judges.item import grading_request
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +28,7 @@ PASSING = (408, 409, 429)  # as well as everything from 500: worth asking again
 
 def make(
     base_url: str, model: str, api_key_env: str, concurrency: int = 8, retries: int = 4, timeout: float = 60.0
-) -> Callable[[Sequence[Item]], list[bool | None]]:
+) -> Callable[[Sequence[Answered]], list[bool | None]]:
     """A judge that asks `model` for yes or no about each item, up to `concurrency` at a time.
 
     The key is read here from the environment variable `api_key_env`; '' means that the endpoint needs none. A failed or
@@ -42,10 +43,10 @@ def make(
     key = _key(api_key_env)
     client = openai.OpenAI(base_url=base_url, api_key=key, timeout=timeout, max_retries=0)
 
-    def ask(item: Item) -> bool | str:
+    def ask(item: Answered) -> bool | str:
         return _ask_patiently(client, model, grading_request(item), retries)
 
-    def grade(items: Sequence[Item]) -> list[bool | None]:
+    def grade(items: Sequence[Answered]) -> list[bool | None]:
         asked = list(dict.fromkeys(item for item in items if not item.is_empty))
         pool = ThreadPoolExecutor(concurrency)
         try:

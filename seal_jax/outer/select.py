@@ -1,30 +1,38 @@
-"""Which self-edits teach the policy, from their rewards. Pure functions; indices are of the samples of one item."""
+"""Which self-edits of one item teach the policy. Pure functions: the item's rollouts that could -> their samples.
+
+Where rewards decide, a rollout without one is never chosen.
+"""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+
+from seal_jax.outer.rollouts import Rollout
+from seal_jax.rewards.reward import rounded
+
+Rule = Callable[[Sequence[Rollout]], list[int]]
 
 
-def best_of(rewards: Sequence[float | None]) -> list[int]:
-    """The one with the greatest reward, the first of equals, even when it does not beat the base (arXiv 2506.10943).
-
-    A reward of None could not be graded and is never chosen.
-    """
-    known = [index for index, reward in enumerate(rewards) if reward is not None]
-    return [max(known, key=lambda index: rewards[index])] if known else []
+def best(found: Sequence[Rollout]) -> list[int]:
+    """The one with the greatest reward, the first of equals, even if it does not beat the base (arXiv 2506.10943)."""
+    known = [rollout for rollout in found if rollout.reward is not None]
+    return [max(known, key=lambda rollout: rounded(rollout.reward)).sample] if known else []
 
 
-def above_base(rewards: Sequence[float | None], base: float | None) -> list[int]:
-    """All samples that did better than the untrained model; none where its reward is not known."""
-    if base is None:
-        return []
-    return [index for index, reward in enumerate(rewards) if reward is not None and reward > base]
+def above_base(found: Sequence[Rollout]) -> list[int]:
+    """All that did better than the untrained student; none where its reward is not known."""
+    known = [r for r in found if r.reward is not None and r.base is not None]
+    return [rollout.sample for rollout in known if rounded(rollout.reward) > rounded(rollout.base)]
 
 
-def correct(accuracies: Sequence[float | None]) -> list[int]:
-    """All samples after which every answer was right, in every retrain (the paper's rule for few-shot learning)."""
-    return [index for index, accuracy in enumerate(accuracies) if accuracy == 1]
+def correct(found: Sequence[Rollout]) -> list[int]:
+    """All after which every answer was right, in every retrain (the paper's rule for few-shot learning)."""
+    return [rollout.sample for rollout in found if rollout.reward is not None and rollout.accuracy == 1]
 
 
-def random_choice(count: int, seed: str) -> int:
-    """The control: one of `count` samples, whatever it earned; the same for the same seed."""
-    return random.Random(seed).randrange(count)
+def at_random(found: Sequence[Rollout], count: int, seed: str) -> list[int]:
+    """`count` of them (all if there are fewer), whatever they earned; the same for the same seed."""
+    samples = [rollout.sample for rollout in found]
+    return sorted(random.Random(seed).sample(samples, min(count, len(samples))))
+
+
+RULES: dict[str, Rule] = {"best": best, "above_base": above_base, "correct": correct}

@@ -1,4 +1,8 @@
-"""The folder of one run. The same config continues; another config, or a second process, is refused."""
+"""The folder of one run: who may write in it, and with which config.
+
+A run continues with the config that it began with. The groups in config.MACHINE may change, because they change no
+number, and outer.rounds may rise. Any other difference is refused, and so is a second process.
+"""
 
 import fcntl
 import json
@@ -8,6 +12,7 @@ from typing import Any
 
 from etils import epath
 
+from seal_jax.config import MACHINE
 from seal_jax.errors import UserError
 from seal_jax.runs import environment
 from seal_jax.runs.records import in_bucket
@@ -16,7 +21,10 @@ _ABSENT = "(absent)"
 
 
 class RunDirectory:
-    """An open run: `path / name` is where each part of the program puts its files. Close it to release the folder."""
+    """An open run: its files are at `path / name`. Close it to release the folder.
+
+    continued: whether the run had been started before, or by another host.
+    """
 
     def __init__(self, workdir: str | os.PathLike, guest: bool = False):
         """Makes the folder and locks it. Raises UserError if it cannot be made, or another process holds it.
@@ -24,8 +32,9 @@ class RunDirectory:
         A `guest` does neither: it is another host of a run whose first host holds the folder.
         """
         self.path = epath.Path(os.path.expanduser(os.fspath(workdir)))
-        self.continued = guest  # whether the run had been started before, or by another
+        self.continued = guest
         self._lock = None
+        self._replaced: dict | None = None  # the config that was there, where this start changed it
         if guest:
             return
         try:
@@ -36,9 +45,36 @@ class RunDirectory:
             raise UserError(f"{self.path} cannot be a run directory ({error}); choose another --workdir") from error
 
     def forget(self) -> None:
-        """Takes the config back if this start wrote it, so that a run that could not begin may begin with another."""
+        """Undoes what this start did to config.json, for a start that failed before it computed anything."""
         if not self.continued:
             (self.path / "config.json").unlink(missing_ok=True)
+        elif self._replaced is not None:
+            _write_json(self.path / "config.json", self._replaced)
+
+    def agree_on(self, config: dict[str, Any]) -> None:
+        """Writes config.json, or compares with the one that is there; sets `continued`.
+
+        Raises UserError for a config that this run cannot continue with.
+        """
+        file = self.path / "config.json"
+        old = _read_json(file, default=None)
+        if old is None:
+            if any(self.path.glob("*.jsonl")) or (self.path / "checkpoints").exists():
+                raise UserError(
+                    f"{self.path} holds records but no config.json to continue with; choose another --workdir"
+                )
+            _write_json(file, config)
+            return
+        if not isinstance(old, dict):
+            raise UserError(f"{file} holds no config; restore it from a copy, or choose another --workdir")
+        changed = differences(_fixed(old), _fixed(_with_rounds_of(config, old)))
+        if changed:
+            listed = "".join(f"\n  {line}" for line in changed)
+            raise UserError(f"{file} has another config; choose another --workdir, or undo these changes:{listed}")
+        self.continued = True
+        if old != config:
+            self._replaced = old
+            _write_json(file, config)
 
     def close(self) -> None:
         if self._lock is not None:
@@ -55,12 +91,13 @@ class RunDirectory:
 def open_run(workdir: str | os.PathLike, config: Mapping[str, Any], devices: Sequence[str] = ()) -> RunDirectory:
     """Opens `workdir` for a run of `config` (a nested dict of JSON values), to begin or to continue it.
 
-    Writes config.json once and adds a description of this start to the list in environment.json.
-    Raises UserError, and changes nothing, if the folder holds a run of a different config or is in use.
+    Writes config.json, or replaces it where it differs in what may change, and adds a description of this start to the
+    list in environment.json. Raises UserError, and changes nothing, if the folder is in use or its run cannot be
+    continued with this config.
     """
     run = RunDirectory(workdir)
     try:
-        run.continued = _check_config(run.path, json.loads(json.dumps(config)))
+        run.agree_on(json.loads(json.dumps(config)))
         starts = _read_json(run.path / "environment.json", default=[])
         _write_json(run.path / "environment.json", [*starts, environment.describe(devices)])
     except BaseException:
@@ -85,20 +122,17 @@ def _show(value: Any) -> str:
     return value if value is _ABSENT else json.dumps(value)
 
 
-def _check_config(path: epath.Path, config: dict[str, Any]) -> bool:
-    """Writes config.json, or compares with the one that is there; returns whether one was there."""
-    file = path / "config.json"
-    old = _read_json(file, default=None)
-    if old is None:
-        if any(path.glob("*.jsonl")) or (path / "checkpoints").exists():
-            raise UserError(f"{path} holds records but no config.json to continue with; choose another --workdir")
-        _write_json(file, config)
-        return False
-    changed = differences(old, config)
-    if changed:
-        listed = "".join(f"\n  {line}" for line in changed)
-        raise UserError(f"{file} has another config; choose another --workdir, or undo these changes:{listed}")
-    return True
+def _fixed(config: dict[str, Any]) -> dict[str, Any]:
+    """The part of a config that a run keeps for good."""
+    return {name: value for name, value in config.items() if name not in MACHINE}
+
+
+def _with_rounds_of(config: dict[str, Any], old: dict[str, Any]) -> dict[str, Any]:
+    """`config` with the number of rounds in `old` where its own is higher."""
+    before, now = ((c.get("outer") or {}).get("rounds") for c in (old, config))
+    if isinstance(before, int) and isinstance(now, int) and now > before:
+        return {**config, "outer": {**config["outer"], "rounds": before}}
+    return config
 
 
 def _read_json(file: epath.Path, default: Any) -> Any:

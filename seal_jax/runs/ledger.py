@@ -15,7 +15,7 @@ class Ledger:
     """The records of one file, found by the values of their `fields`; appended in groups that are whole or absent."""
 
     def __init__(self, path: str | os.PathLike, fields: Sequence[str]):
-        self.fields = tuple(fields)
+        self.path, self.fields = path, tuple(fields)
         self._records = Records(path) if is_first() else None
         text = from_first(json.dumps(self._records.load() if self._records else None).encode())
         self._found = {self.key(record): record for record in json.loads(text)}

@@ -1,4 +1,4 @@
-"""Numbers and texts of a run for TensorBoard, and for Weights & Biases where asked for."""
+"""Numbers of a run for TensorBoard, and for Weights & Biases where asked for."""
 
 import importlib.util
 import os
@@ -13,51 +13,34 @@ from etils import epath
 from seal_jax.errors import UserError
 from seal_jax.runs.records import in_bucket
 
+STEP = "step"
+
 
 class Metrics:
-    """Writes scalars and texts by step; with `enabled=False` (every process but the first) it does nothing."""
+    """Writes numbers by step; in a run of several hosts only the first one makes a Metrics."""
 
-    def __init__(
-        self,
-        folder: str | os.PathLike,
-        enabled: bool = True,
-        wandb_project: str | None = None,
-        config: Mapping[str, Any] | None = None,
-    ):
-        """`folder` receives the event files; `wandb_project` also sends everything there, together with `config`."""
-        self._writer = None
-        self._wandb = None
-        if enabled:
-            if wandb_project:
-                self._wandb = _start_wandb(epath.Path(folder), wandb_project, dict(config or {}))
-            self._writer = tensorboardX.SummaryWriter(os.fspath(folder))
+    def __init__(self, folder: str | os.PathLike, wandb_project: str = "", config: Mapping[str, Any] | None = None):
+        """`folder` receives the event files; a `wandb_project` also sends everything there, together with `config`.
+
+        Raises UserError if a project is named and wandb is not installed.
+        """
+        self._wandb = _start_wandb(epath.Path(folder), wandb_project, dict(config or {})) if wandb_project else None
+        self._writer = tensorboardX.SummaryWriter(os.fspath(folder))
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
-        """Writes each value under its name, such as "reward/mean"."""
-        if self._writer is None:
-            return
-        for name, value in values.items():
-            self._writer.add_scalar(name, float(np.asarray(value)), step)
+        """Writes each value under its name, such as "reward/mean"; steps may come in any order."""
+        numbers = {name: float(np.asarray(value)) for name, value in values.items()}
+        for name, value in numbers.items():
+            self._writer.add_scalar(name, value, step)
         if self._wandb is not None:
-            self._wandb.log({"step": step, **{name: float(np.asarray(value)) for name, value in values.items()}})
-
-    def text(self, step: int, name: str, text: str) -> None:
-        """Writes a text as it is: TensorBoard would otherwise read it as Markdown and join its lines."""
-        if self._writer is None:
-            return
-        self._writer.add_text(name, "".join(f"    {line}\n" for line in text.splitlines()), step)
-        if self._wandb is not None:
-            self._wandb.log({"step": step, name: text})
+            self._wandb.log({STEP: step, **numbers})
 
     def flush(self) -> None:
-        """Makes everything written so far visible to readers."""
-        if self._writer is not None:
-            self._writer.flush()
+        """Asks for everything written so far to reach the disk soon."""
+        self._writer.flush()
 
     def close(self) -> None:
-        if self._writer is not None:
-            self._writer.close()
-            self._writer = None
+        self._writer.close()
         if self._wandb is not None:
             self._wandb.finish()
             self._wandb = None
@@ -80,4 +63,8 @@ def _start_wandb(folder: epath.Path, project: str, config: dict[str, Any]) -> An
         folder.mkdir(parents=True, exist_ok=True)
         file.write_text(uuid.uuid4().hex)
     local = None if in_bucket(folder) else os.fspath(folder)
-    return wandb.init(project=project, id=file.read_text(), resume="allow", config=config, dir=local)
+    run = wandb.init(project=project, id=file.read_text(), resume="allow", config=config, dir=local)
+    # W&B's own step counts calls and can only grow; ours goes back, to the first round of a second arm for one.
+    run.define_metric(STEP)
+    run.define_metric("*", step_metric=STEP)
+    return run

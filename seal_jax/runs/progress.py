@@ -6,6 +6,9 @@ from collections.abc import Callable
 import rich.progress
 from rich.console import Console
 
+from seal_jax.parallel import is_first
+from seal_jax.text import duration
+
 SECONDS_BETWEEN_LINES = 10.0
 
 
@@ -18,30 +21,30 @@ class Progress:
 
     def __init__(
         self,
-        phase: str,
+        title: str,
         total: int,
         done: int = 0,
-        enabled: bool = True,
+        shown: bool | None = None,
         console: Console | None = None,
         clock: Callable[[], float] = time.monotonic,
     ):
-        """`enabled=False` (every process but the first) shows nothing; `console` and `clock` are for tests."""
-        self.phase, self.total, self.done = phase, total, done
+        """`shown`: whether anything is printed; None: on the first host only. `console` and `clock` are for tests."""
+        self.title, self.total, self.done = title, total, done
         self.reward: float | None = None
-        self._enabled = enabled
+        self._shown = is_first() if shown is None else shown
         self._console = console or Console(stderr=True)
         self._clock = clock
         self._begin, self._done_before = clock(), done
         self._last_line = self._begin
-        self._bar = _bar(self._console) if enabled and self._console.is_terminal else None
+        self._bar = _bar(self._console) if self._shown and self._console.is_terminal else None
         self._bar_task = None
 
     def advance(self, units: int = 1, reward: float | None = None) -> None:
         """Counts `units` more as done; `reward` replaces the one that is shown."""
         self.done += units
         self.reward = self.reward if reward is None else reward
-        if self._bar is not None and self._bar_task is not None:
-            self._bar.update(self._bar_task, completed=self.done, figures=self.figures())
+        if self._bar is not None:
+            self._update_bar()
         elif self._clock() - self._last_line >= SECONDS_BETWEEN_LINES and self.done < self.total:
             self._print_line()
 
@@ -64,21 +67,24 @@ class Progress:
     def __enter__(self) -> "Progress":
         if self._bar is not None:
             self._bar.start()
-            self._bar_task = self._bar.add_task(self.phase, total=self.total, completed=self.done, figures="")
+            self._bar_task = self._bar.add_task(self.title, total=self.total, completed=self.done, figures="")
         return self
 
     def __exit__(self, *_) -> None:
-        if self._bar is not None and self._bar_task is not None:
-            self._bar.update(self._bar_task, completed=self.done, figures=self.figures())
+        if self._bar is not None:
+            self._update_bar()
             self._bar.stop()
         else:
             self._print_line()
 
+    def _update_bar(self) -> None:
+        self._bar.update(self._bar_task, completed=self.done, figures=self.figures())
+
     def _print_line(self) -> None:
-        if self._enabled:
+        if self._shown:
             self._last_line = self._clock()
             figures = self.figures()
-            line = f"{self.phase}: {self.done}/{self.total}" + (f", {figures}" if figures else "")
+            line = f"{self.title}: {self.done}/{self.total}" + (f", {figures}" if figures else "")
             self._console.print(line, soft_wrap=True, markup=False, highlight=False)
 
 
@@ -90,10 +96,3 @@ def _bar(console: Console) -> rich.progress.Progress:
         rich.progress.TextColumn("{task.fields[figures]}", markup=False),
         console=console,
     )
-
-
-def duration(seconds: float) -> str:
-    """83 -> "1:23", 3700 -> "1:01:40"."""
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"

@@ -1,0 +1,69 @@
+"""The policy reads items and writes self-edits. What cannot be read as one is sampled again."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from seal_jax import config, seeds
+from seal_jax.authors.author import SelfEdit
+from seal_jax.domains.domain import Domain
+from seal_jax.engine.generation import Generation, Sample
+from seal_jax.engine.weights import Weights
+from seal_jax.student.actor import Actor
+
+
+@dataclass(frozen=True)
+class Policy:
+    """A model that writes. attempts: how often at most one self-edit is sampled; grammar: what decoding keeps to."""
+
+    actor: Actor
+    domain: Domain
+    sampling: config.Sampling
+    attempts: int = 1
+    grammar: Any = None
+
+    def write(self, items: Sequence[Any], samples: int, seed: tuple[int, int]) -> Iterator[dict[str, list[SelfEdit]]]:
+        """Items with prompts of like length are decoded together, as many as `engine.decode_rows` has room for."""
+        prompts = {item.id: self.prompt(item) for item in items}
+        ordered = sorted(items, key=lambda item: (len(prompts[item.id]), item.id))
+        at_once = max(1, self.actor.engine.settings.decode_rows // samples)
+        for begin in range(0, len(ordered), at_once):
+            chunk = ordered[begin : begin + at_once]
+            keys = [[seeds.sample(*seed, item, k) for k in range(samples)] for item in chunk]
+            written = self._sample([prompts[item.id] for item in chunk], keys)
+            found = {item.id: lane for item, lane in zip(chunk, written, strict=True)}
+            for attempt in range(1, self.attempts):
+                again = [(item, k) for item in chunk for k in range(samples) if self._unreadable(found[item.id][k])]
+                if not again:
+                    break
+                keys = [[seeds.sample(*seed, item, k, attempt)] for item, k in again]
+                written = self._sample([prompts[item.id] for item, _ in again], keys)
+                for (item, k), [edit] in zip(again, written, strict=True):
+                    found[item.id][k] = replace(edit, attempts=attempt + 1)
+            yield found
+
+    def prompt(self, item: Any) -> list[int]:
+        """What the model is asked, in tokens."""
+        return self.actor.tokenizer.encode_prompt(self.domain.edit_prompt(item, self.actor.chat))
+
+    def _unreadable(self, edit: SelfEdit) -> bool:
+        problem = self.domain.problem(edit.text)
+        return problem is not None and problem.again
+
+    def _sample(self, prompts: list[list[int]], keys: list[list[seeds.Seed]]) -> list[list[SelfEdit]]:
+        """Self-edits of each prompt, one for each of its keys."""
+        sampling, actor = self.sampling, self.actor
+        rules = actor.rules(sampling.temperature, sampling.top_p, sampling.top_k)
+        stopped = actor.stopper(sampling.stop_strings)
+        generation = Generation(rules, sampling.max_new_tokens, stopped, self.grammar)
+        out = actor.engine.generate(Weights(actor.base), [prompts], [keys], generation)[0]
+        return [[self._edit(sample) for sample in lane] for lane in out]
+
+    def _edit(self, sample: Sample) -> SelfEdit:
+        text = self.actor.tokenizer.decode(sample.tokens)
+        for stop in self.sampling.stop_strings:
+            text = text.split(stop, 1)[0]
+        tokens = (*sample.tokens, *([] if sample.stop is None else [sample.stop]))
+        problem = self.domain.problem(text)
+        log_probs = tuple(round(value, 5) for value in sample.log_probs)
+        return SelfEdit(text, tokens, log_probs, sample.finished, problem and problem.reason)

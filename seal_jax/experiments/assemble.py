@@ -1,0 +1,151 @@
+"""From a config to a `Setup`: whatever is wrong with the input is found here, before anything is computed."""
+
+from collections.abc import Sequence
+
+from etils import epath
+
+from seal_jax.authors.file import File
+from seal_jax.authors.policy import Policy
+from seal_jax.config import Config
+from seal_jax.domains.domain import Domain
+from seal_jax.errors import UserError
+from seal_jax.experiments import arc, judging, knowledge
+from seal_jax.experiments.rounds import RANDOM, SEAL, Arm, Setup
+from seal_jax.experiments.world import World
+from seal_jax.outer.rest_em import RandomSelection, RestEM
+from seal_jax.rewards.adapted import Adapted
+from seal_jax.runs.keys import EVALUATION, TRAIN
+from seal_jax.runs.recorder import Recorder
+from seal_jax.student.actor import Actor, load_actor
+
+
+def prepare(config: Config, path: epath.Path) -> Setup:
+    """The setup of a config whose domain is one of this package's, with its records in `path`."""
+    world = arc.world(config) if config.domain == "arc" else knowledge.world(config)
+    return assemble(config, path, world)
+
+
+def assemble(config: Config, path: epath.Path, world: World) -> Setup:
+    """Models, judges, reward and improvers around the items of a world."""
+    _check_disjoint(world)
+    policy, student = load_roles(config)
+    for actor in (policy, student or policy):
+        if world.chat_only and not actor.chat:
+            raise UserError(
+                "training and questions are turns of a chat, but a model's prompts are not (config.model.chat, or a "
+                "model without a chat template); name an instruct model, or use plain text where the domain has it"
+            )
+    domain = world.domain(judging.make(config.evaluation.judge, config, policy))
+    rewarded = world.domain(judging.make(config.reward.judge, config, policy))
+    grammar = world.grammar(policy)
+
+    def writes(actor: Actor) -> Policy:
+        return Policy(actor, domain, config.sampling, world.attempts, grammar)
+
+    _check_context(config, writes(policy), student or policy, world)
+    if world.note:
+        print(world.note, flush=True)
+    recorder = Recorder(path, lambda: usage([policy, *([student] if student else [])]))
+    asks = config.reward.accuracy_weight > 0 or config.outer.selection == "correct"
+    recorder.declare_items(
+        [{"split": TRAIN, "item": item.id} | domain.shown(item) for item in world.train]
+        + [{"split": EVALUATION, "item": item.id} | domain.shown(item) for item in world.evaluation]
+    )
+    return Setup(
+        config=config,
+        policy=policy,
+        student=student,
+        train=world.train,
+        evaluation=world.evaluation,
+        domain=domain,
+        writes=writes,
+        teaches=(lambda actor: File(config.data.train)) if config.outer.author == "file" else writes,
+        reward=Adapted(rewarded, config.reward, config.inner, config.seed, asks, recorder),
+        arms=arms(config, recorder),
+        recorder=recorder,
+    )
+
+
+def arms(config: Config, recorder: Recorder) -> list[Arm]:
+    """The policies that learn: SEAL, and the control that learns from a random choice."""
+    outer = config.outer
+
+    def chance(like) -> RandomSelection:
+        return RandomSelection(outer.sft, outer.unfinished, like)
+
+    first = chance(None) if outer.selection == "random" else RestEM(outer.selection, outer.sft, outer.unfinished)
+    return [Arm(SEAL, first)] + [Arm(RANDOM, chance((recorder.rollouts, SEAL)))] * outer.random_control
+
+
+def load_roles(config: Config) -> tuple[Actor, Actor | None]:
+    """(policy, student); a student of None is the policy of the round."""
+    policy = load_actor(config.model.policy, config)
+    if config.model.student == "initial":
+        return policy, policy
+    return policy, load_actor(config.model.student, config) if config.model.student else None
+
+
+def usage(actors: Sequence[Actor]) -> dict[str, float]:
+    """What the engines of some models did so far."""
+    engines = {id(actor.engine): actor.engine for actor in actors}.values()
+    return {
+        "real_tokens": sum(engine.usage.real for engine in engines),
+        "token_slots": sum(engine.usage.slots for engine in engines),
+        "generated": sum(engine.usage.generated for engine in engines),
+        "programs": sum(engine.programs.count for engine in engines),
+        "compile_seconds": sum(engine.programs.seconds for engine in engines),
+    }
+
+
+def _check_disjoint(world: World) -> None:
+    """No item may be both learned from and evaluated on."""
+    known = {item.id for item in world.train}
+    both = [item.title for item in world.evaluation if item.id in known]
+    if both:
+        named = ", ".join(map(repr, both[:3])) + (", …" if len(both) > 3 else "")
+        raise UserError(
+            f"config.data.evaluation: {len(both)} of its items are in config.data.train as well ({named}); evaluate on "
+            "others, or the table would measure what was learned by heart"
+        )
+
+
+def _check_context(config: Config, author: Policy, student: Actor, world: World) -> None:
+    """Prompts and what is written after them must fit the models' contexts."""
+    sampled = [*world.train, *world.evaluation] if config.outer.rounds else world.evaluation
+    prompts = {item.title: len(author.prompt(item)) for item in sampled}
+    _check_room("config.sampling.max_new_tokens", config.sampling.max_new_tokens, prompts, author.actor)
+    for group, items in (("reward", world.train), ("evaluation", world.evaluation)):
+        asked = _question_lengths(author.domain, items, student)
+        _check_room(f"config.{group}.answer_tokens", getattr(config, group).answer_tokens, asked, student)
+
+
+def _question_lengths(domain: Domain, items: Sequence, student: Actor) -> dict[str, int]:
+    """{title: tokens of an item's longest question}."""
+    return {
+        item.title: max(len(student.tokenizer.encode_prompt(p)) for p in domain.quiz(item, student.chat).prompts)
+        for item in items
+    }
+
+
+def _check_room(field: str, new: int, prompts: dict[str, int], actor: Actor) -> None:
+    title, longest = max(prompts.items(), key=lambda pair: pair[1])
+    context = actor.source.config.max_position
+    if longest + new > context:
+        room = context - longest
+        shorter, longer = f"lower it to at most {room}", "leave that item out, or take a model with a longer context"
+        mend = shorter if room > 0 else longer
+        raise UserError(
+            f"{field}: the longest prompt, of {title!r}, has {longest} tokens, which with {new} new ones are more than "
+            f"the {context} of the model's context; {mend}"
+        )
+
+
+def heading(setup: Setup) -> str:
+    """What is about to run, in one sentence."""
+    model, words = setup.config.model, setup.domain.words
+    student = f", student {model.student}" if model.student else ""
+    return (
+        f"policy {model.policy}{student}; {len(setup.train)} {words.many} to learn from, {len(setup.evaluation)} to "
+        f"evaluate on; judge {setup.domain.grader}"
+    )
+

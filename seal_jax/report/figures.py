@@ -1,0 +1,126 @@
+"""The pictures of the report: matplotlib figures as data URIs, so that the page needs no other file."""
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from seal_jax.report.cells import SCALES
+from seal_jax.report.estimates import Estimate
+from seal_jax.report.recorded import CONTROL_ARM, POLICY, round_label
+from seal_jax.report.tables import Line, Round
+
+WIDTH = 4.8  # inches: narrow enough to be read on a telephone
+INK, GREY, PALE = "#1f2933", "#6b7785", "#c6cdd5"
+COLORS = {POLICY: "#0b6fa4", CONTROL_ARM: "#b3541e"}
+
+
+def rows(lines: Sequence[Line], measure: str, label: str) -> str:
+    """Each row's mean with its 95% interval; the first, where nothing is trained, as a vertical line."""
+    scale, _ = SCALES[measure]
+    figure, axes = _figure(0.9 + 0.34 * len(lines))
+    for place, line in enumerate(lines):
+        value = line.measures[measure]
+        shape = {"fmt": "o", "color": _color(line.arm), "capsize": 3, "lw": 1.6, "ms": 5}
+        axes.errorbar(value.mean * scale, place, xerr=_reach([value]) * scale, **shape)
+    axes.axvline(lines[0].measures[measure].mean * scale, color=PALE, lw=1, zorder=0)
+    axes.set_yticks(range(len(lines)), [line.name for line in lines])
+    axes.set_ylim(len(lines) - 0.5, -0.5)
+    axes.set_xlabel(label)
+    return _uri(figure)
+
+
+def rewards_by_round(found: Sequence[Round]) -> str:
+    """The mean reward of all self-edits (hollow) and of the chosen ones (full), round by round, with 95% intervals."""
+    figure, axes = _figure(3.6)
+    series: dict[tuple[str, bool], list[Round]] = {}
+    for entry in found:
+        series.setdefault((entry.arm, entry.heldout), []).append(entry)
+    shift = dict(zip(series, np.linspace(-0.08, 0.08, len(series)) if len(series) > 1 else [0.0], strict=True))
+    for (arm, heldout), entries in series.items():
+        color = _color(arm)
+        name = arm + (", held out" if heldout else "")
+        x = np.array([entry.number for entry in entries]) + shift[arm, heldout]
+        for kind, face, aside in (("all", "white", 0.0), ("chosen", color, 0.03)):
+            values = [getattr(entry, kind) for entry in entries]
+            shape = {"marker": "s", "ls": ":"} if heldout else {"marker": "o", "ls": "-"}
+            shape |= {"color": color, "mfc": face, "lw": 1.4, "capsize": 3, "ms": 6}
+            means = [value.mean for value in values]
+            axes.errorbar(x + aside, means, yerr=_reach(values), label=f"{name}: {kind}", **shape)
+    axes.set_xticks(sorted({entry.number for entry in found}))
+    axes.set_xlim(0.5, max(entry.number for entry in found) + 0.5)
+    axes.set_xlabel("round")
+    axes.set_ylabel("mean reward")
+    figure.legend(fontsize=8, frameon=False, loc="outside lower center", ncols=min(len(series), 2))
+    return _uri(figure)
+
+
+def reward_distribution(rollouts: Sequence[Mapping]) -> str:
+    """Every self-edit's reward by round; those that taught the policy in colour."""
+    rounds: dict[tuple[str, int], list[Mapping]] = {}
+    for record in rollouts:
+        if record["rewards"] is not None:
+            rounds.setdefault((record["arm"], record["round"]), []).append(record)
+    figure, axes = _figure(0.9 + 0.75 * len(rounds))
+    jitter = np.random.default_rng(0)
+    for place, ((arm, _), of_round) in enumerate(rounds.items()):
+        for chosen, style in ((False, {"color": GREY, "s": 14}), (True, {"color": _color(arm), "s": 30})):
+            values = [
+                value
+                for record in of_round
+                for k, value in enumerate(record["rewards"])
+                if value is not None and (k in record["chosen"]) == chosen
+            ]
+            axes.scatter(values, place + jitter.uniform(-0.28, 0.28, len(values)), alpha=0.75, lw=0, **style)
+    axes.scatter([], [], color=GREY, s=14, label="self-edit")
+    axes.scatter([], [], color=INK, s=30, label="chosen (coloured)")
+    figure.legend(fontsize=8, frameon=False, loc="outside lower center", ncols=2)
+    axes.set_yticks(range(len(rounds)), [round_label(*key) for key in rounds])
+    axes.set_ylim(len(rounds) - 0.5, -0.5)
+    axes.set_xlabel("reward")
+    return _uri(figure)
+
+
+def losses(inner: Mapping[str, Sequence[float]], outer: Mapping[tuple[str, int], float]) -> str:
+    """Loss in the last epoch: of inner loops by row or round (points and their median), of the policy by arm, round."""
+    names = [*inner, *(f"{round_label(*key)}, policy" for key in outer)]
+    figure, axes = _figure(0.9 + 0.34 * len(names))
+    jitter = np.random.default_rng(0)
+    for place, values in enumerate(inner.values()):
+        axes.scatter(values, place + jitter.uniform(-0.2, 0.2, len(values)), color=GREY, s=10, alpha=0.5, lw=0)
+        axes.plot([np.median(values)] * 2, [place - 0.3, place + 0.3], color=INK, lw=2)
+    for place, ((arm, _), value) in enumerate(outer.items(), len(inner)):
+        axes.plot(value, place, "D", color=_color(arm), ms=6)
+    axes.set_yticks(range(len(names)), names)
+    axes.set_ylim(len(names) - 0.5, -0.5)
+    axes.set_xlabel("loss, nats per token")
+    return _uri(figure)
+
+
+def _reach(values: Sequence[Estimate]) -> np.ndarray:
+    """[2, values]: how far each interval reaches below and above its mean; 0 where there is none."""
+    pairs = [(v.mean - v.low, v.high - v.mean) if v.has_interval else (0.0, 0.0) for v in values]
+    return np.array(pairs).T
+
+
+def _color(arm: str) -> str:
+    return COLORS.get(arm, INK)
+
+
+def _figure(height: float) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(WIDTH, height), dpi=160, layout="constrained")
+    axes = figure.subplots()
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="x", color="#e8ebee", lw=0.8)
+    axes.set_axisbelow(True)
+    axes.tick_params(length=3, color=GREY, labelcolor=INK)
+    return figure, axes
+
+
+def _uri(figure: Figure) -> str:
+    data = io.BytesIO()
+    figure.savefig(data, format="png", facecolor="white")
+    return "data:image/png;base64," + base64.b64encode(data.getvalue()).decode()

@@ -1,0 +1,158 @@
+"""report.html: one page that needs no other file and no network, made from the records of a run alone."""
+
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from importlib import resources
+
+import jinja2
+from etils import epath
+
+from seal_jax.report import cells, figures, tables, texts
+from seal_jax.report.recorded import CONTROL_ARM, POLICY, Recorded, label, load, load_json
+from seal_jax.report.tables import Line, Round
+from seal_jax.runs import keys
+from seal_jax.text import duration
+
+SHOWN = 8  # items of each split whose texts are on the page; all of them are in the records
+STUDENTS = {"": "the policy of the round", "initial": "the policy before round 1"}
+AXES = {"accuracy": "accuracy, %", "log_likelihood": "log-likelihood, nats per token"}
+UNITS = {"accuracy": "points of accuracy", "log_likelihood": "nats per answer token"}
+OTHERS = {
+    tables.OVER_UNTRAINED: "the untrained student",
+    tables.OVER_NO_RL: "self-edits without RL",
+    tables.OVER_RANDOM: "random picks",
+}
+
+
+def write(folder: str | os.PathLike) -> epath.Path:
+    """Writes `folder`/report.html, whole or not at all, and returns its path. The run may still be going on."""
+    folder = epath.Path(folder)
+    target, half = folder / "report.html", folder / "report.html.new"
+    half.write_text(render(folder))
+    half.replace(target)
+    return target
+
+
+def render(folder: epath.Path) -> str:
+    """The page as text."""
+    recorded, starts = load(folder), load_json(folder / "environment.json", [])
+    lines, rounds = tables.lines(recorded), tables.rounds(recorded.rollouts)
+    total, words = cells.total_items(recorded, lines), recorded.words
+    taught, asked = recorded.items_of(keys.TRAIN), recorded.items_of(keys.EVALUATION)
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
+    environment.lstrip_blocks = True
+    template = resources.files("seal_jax.report").joinpath("report.html.j2").read_text(encoding="utf-8")
+    return environment.from_string(template).render(
+        name=folder.name,
+        words=words,
+        facts=_facts(recorded),
+        headlines=headlines(lines),
+        complete=complete(recorded, lines),
+        legend=cells.legend(total, words),
+        tables=[cells.row_table(lines, total, words), *cells.difference_tables(lines)] if lines else [],
+        row_notes=cells.row_notes(recorded, lines),
+        rounds=cells.round_table(rounds) if rounds else None,
+        round_notes=cells.round_notes(recorded, rounds),
+        heldout=any(entry.heldout for entry in rounds),
+        pictures=list(_pictures(recorded, lines, rounds)),
+        taught=texts.taught(recorded, taught[:SHOWN]),
+        asked=texts.asked(recorded, asked[:SHOWN], folder),
+        counts={keys.TRAIN: len(taught), keys.EVALUATION: len(asked)},
+        phases=_phase_table(recorded.phases),
+        usage=tables.usage(recorded.phases),
+        resampled=tables.resampled(recorded.self_edits) if words.one == "task" else None,
+        config_text=json.dumps(recorded.config, indent=2),
+        environment_text=json.dumps(starts, indent=2),
+        started=starts[0]["started"] if starts else "",
+        starts=len(starts),
+    )
+
+
+def headlines(lines: Sequence[Line]) -> list[str]:
+    """What the last round of SEAL gained, in sentences that say so where the interval includes zero.
+
+    A difference without an interval, such as that of a single item, is no headline.
+    """
+    learned = [line for line in lines if line.arm == POLICY and line.round]
+    if not learned:
+        return []
+    last, found = learned[-1], []
+    if last.same_as:
+        found.append(f"{last.name} has the policy of “{last.same_as}”: no self-edit was selected since.")
+    for comparison, other in OTHERS.items():
+        parts = []
+        for measure, unit in UNITS.items():
+            value = last.over.get(comparison, {}).get(measure)
+            if value is not None and value.has_interval:
+                doubt = " (the interval includes zero)" if value.includes_zero else ""
+                parts.append(f"{cells.number(value, measure, '+')} {unit}{doubt}")
+        if parts:
+            found.append(f"{last.name}, against {other}: {', '.join(parts)}.")
+    return found
+
+
+def complete(recorded: Recorded, lines: Sequence[Line]) -> bool:
+    """Whether every row that the run declared or its config asks for is measured, with every item."""
+    if not recorded.config:
+        return True
+    outer = recorded.config["outer"]
+    rounds = range(1, outer["rounds"] + 1)
+    expected = {(row["arm"], row["round"]) for row in recorded.rows}
+    expected |= {(POLICY, number) for number in (0, *rounds)}
+    expected |= {(CONTROL_ARM, number) for number in rounds if outer["random_control"]}
+    total = cells.total_items(recorded, lines)
+    return expected <= {(line.arm, line.round) for line in lines if line.items == total}
+
+
+def _facts(recorded: Recorded) -> list[tuple[str, str]]:
+    """What the run is, in a few words each."""
+    if not recorded.config:
+        return []
+    model, data, reward, outer = (recorded.config[name] for name in ("model", "data", "reward", "outer"))
+    weights = {"accuracy": reward["accuracy_weight"], "gain in log-likelihood": reward["likelihood_weight"]}
+    counts = {split: len(recorded.items_of(split)) for split in (keys.TRAIN, keys.EVALUATION)}
+    words = recorded.words
+    judges = {split: tables.judge_of(recorded.trials_of(split)) for split in (keys.TRAIN, keys.EVALUATION)}
+    return [
+        ("policy", model["policy"]),
+        ("student", STUDENTS.get(model["student"], model["student"])),
+        ("learns from", f"{counts[keys.TRAIN]} {words.many} of {data['train']}"),
+        ("evaluated on", f"{counts[keys.EVALUATION]} {words.many} of {data['evaluation']}"),
+        ("reward", " + ".join(f"{weight:g} × {name}" for name, weight in weights.items() if weight)),
+        ("self-edits", f"{outer['samples']} per {words.one}"),
+        ("outer loop", f"rounds: {outer['rounds']}, selection: {outer['selection']}"),
+        ("judge of answers", f"{judges[keys.TRAIN]} in the reward, {judges[keys.EVALUATION]} in the evaluation"),
+    ]
+
+
+def _pictures(recorded: Recorded, lines: Sequence[Line], rounds: Sequence[Round]) -> Iterable[tuple[str, str]]:
+    """(caption, data URI) of each picture for which there is something to draw."""
+    many = recorded.words.many
+    for measure, axis in AXES.items():
+        if any(line.measures[measure].count for line in lines):
+            yield f"{axis.capitalize()}: mean over {many} with 95% interval", figures.rows(lines, measure, axis)
+    if rounds:
+        yield f"Reward by round, with 95% intervals over {many}", figures.rewards_by_round(rounds)
+    if any(record["rewards"] is not None for record in recorded.rollouts):
+        yield "Reward of every self-edit", figures.reward_distribution(recorded.rollouts)
+    inner: dict[str, list[float]] = {}
+    for trial in recorded.trials:
+        if trial["loss"] is not None:
+            name = label(recorded, trial["split"], trial["arm"], trial["round"])
+            inner.setdefault(name, []).append(trial["loss"])
+    outer = {
+        (record["arm"], record["round"]): record["loss"]
+        for record in recorded.phases
+        if record["purpose"] == keys.TEACH and record.get("loss") is not None
+    }
+    if inner or outer:
+        caption = "Loss in the last epoch: inner loops (grey, median in black), and the policy's finetuning (diamonds)"
+        yield caption, figures.losses(inner, outer)
+
+
+def _phase_table(records: Sequence[Mapping]) -> list[dict]:
+    seconds = tables.phases(records)
+    longest, total = max(seconds.values(), default=0) or 1, sum(seconds.values())
+    rows = [{"name": name, "time": duration(value), "share": 100 * value / longest} for name, value in seconds.items()]
+    return [*rows, {"name": "all phases", "time": duration(total), "share": 0}] if rows else []

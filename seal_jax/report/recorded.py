@@ -1,0 +1,66 @@
+"""The records in a run's folder, read together, and the words for what they are about."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from etils import epath
+
+from seal_jax.domains.domain import Words
+from seal_jax.runs import keys
+from seal_jax.runs.records import read
+
+Record = Mapping[str, Any]
+POLICY, CONTROL_ARM = "SEAL", "random"  # the arm that learns from rewards, and the one that learns from random picks
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """Everything that a run has recorded so far: its config, and the records of each file (see runs/keys.py)."""
+
+    config: Record
+    rows: Sequence[Record] = ()
+    items: Sequence[Record] = ()
+    self_edits: Sequence[Record] = ()
+    trials: Sequence[Record] = ()
+    rollouts: Sequence[Record] = ()
+    phases: Sequence[Record] = ()
+
+    @property
+    def words(self) -> Words:
+        """What the items of this run are called."""
+        return words(self.config.get("domain", "knowledge"))
+
+    def items_of(self, split: str) -> list[Record]:
+        return [item for item in self.items if item["split"] == split]
+
+    def trials_of(self, split: str) -> list[Record]:
+        return [trial for trial in self.trials if trial["split"] == split]
+
+
+def load(folder: epath.Path) -> Recorded:
+    """Reads the folder of a run, which may still be going on; what is not there yet is empty."""
+    names = ("rows", "items", "self_edits", "trials", "rollouts", "phases")
+    return Recorded(load_json(folder / "config.json", {}), *(read(folder / f"{name}.jsonl") for name in names))
+
+
+def load_json(file: epath.Path, default: Any) -> Any:
+    return json.loads(file.read_text()) if file.exists() else default
+
+
+def words(domain: str) -> Words:
+    """What the items of a domain are called."""
+    return {"knowledge": Words("passage", "passages"), "arc": Words("task", "tasks")}[domain]
+
+
+def label(recorded: Recorded, split: str, arm: str, number: int) -> str:
+    """A row of the table by its name, a round of training as 'SEAL, round 1, training'."""
+    if split == keys.EVALUATION:
+        names = {(row["arm"], row["round"]): row["name"] for row in recorded.rows}
+        return names.get((arm, number), f"{round_label(arm, number)}, evaluation")
+    return f"{round_label(arm, number)}, training"
+
+
+def round_label(arm: str, number: int) -> str:
+    return f"{arm}, round {number}" if number else arm

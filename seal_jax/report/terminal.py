@@ -1,0 +1,64 @@
+"""The tables of a run as plain text: 80 columns are enough, and a pipe or a file gets the same as a terminal."""
+
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
+
+from etils import epath
+
+from seal_jax.report import cells, tables
+from seal_jax.report.recorded import Recorded, load
+from seal_jax.report.tables import Line, Round
+from seal_jax.runs import keys
+from seal_jax.text import columns, duration
+
+WIDTH = 80
+
+
+def summary(folder: epath.Path) -> str:
+    """All that a run prints at its end, from the records in its folder: times, rewards by round, and its table."""
+    recorded = load(epath.Path(folder))
+    lines, rounds = tables.lines(recorded), tables.rounds(recorded.rollouts)
+    parts = []
+    if recorded.phases:
+        parts += [show_phases(tables.phases(recorded.phases)), _fill(tables.usage(recorded.phases) + ".")]
+    if rounds:
+        parts.append(show_rounds(recorded, rounds))
+    if lines:
+        parts.append(show_rows(recorded, lines))
+    if recorded.words.one == "task" and recorded.self_edits:
+        parts.append(_fill(tables.resampled(recorded.self_edits) + "."))
+    return "\n\n".join(parts)
+
+
+def show_rows(recorded: Recorded, lines: Sequence[Line]) -> str:
+    """The tables of the evaluation with their notes."""
+    total, words = cells.total_items(recorded, lines), recorded.words
+    judge = tables.judge_of(recorded.trials_of(keys.EVALUATION))
+    parts = [_fill(f"{cells.legend(total, words)} Judge: {judge}.")]
+    parts += [_show(table) for table in (cells.row_table(lines, total, words), *cells.difference_tables(lines))]
+    return "\n\n".join([*parts, *_notes(cells.row_notes(recorded, lines))])
+
+
+def show_rounds(recorded: Recorded, rounds: Sequence[Round]) -> str:
+    """Rewards by round with their notes."""
+    table = cells.round_table(rounds, ("untrained", "all", "chosen"))
+    title = f"Reward: mean ± half of the 95% interval over {recorded.words.many}"
+    return "\n\n".join([f"{title}\n{_show(table)}", *_notes(cells.round_notes(recorded, rounds))])
+
+
+def show_phases(seconds: Mapping[str, float]) -> str:
+    """Wall time by phase, over all starts of the run."""
+    rows = [[name, duration(value)] for name, value in seconds.items()]
+    return columns(["phase", "wall time"], [*rows, ["all phases", duration(sum(seconds.values()))]])
+
+
+def _show(table: cells.Table) -> str:
+    return (f"{table.title}\n" if table.title else "") + columns(table.header, table.rows)
+
+
+def _notes(notes: Iterable[str]) -> list[str]:
+    return [_fill(note) for note in notes]
+
+
+def _fill(text: str) -> str:
+    return textwrap.fill(text, WIDTH)

@@ -1,0 +1,64 @@
+"""What names a record: fields, never sentences. Tables group by them; `title` puts them into words for a person.
+
+    rows.jsonl        arm, round                                            a row of the table, as the run declares it
+    items.jsonl       split, item                                           what the run is about
+    self_edits.jsonl  split, arm, round, item, sample                       a text, and who wrote it
+    trials.jsonl      split, arm, round, purpose, item, sample, retrain     one inner loop and its answers
+    rollouts.jsonl    arm, round, item                                      rewards, and which self-edits teach
+    phases.jsonl      split, arm, round, purpose, began                     wall time
+
+split: 'train' or 'evaluation'. arm: a policy that learns ('SEAL', 'random'), or a row without one ('base').
+round: how often the arm's policy had learned when it wrote or was measured, plus 1 in the split 'train', where round r
+leads to the policy of row r; the row of round 0 has not learned.
+"""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+TRAIN, EVALUATION = "train", "evaluation"
+WRITE, UNTRAINED, REWARD, ANSWER, TEACH = "self-edits", "untrained", "reward", "answers", "finetuning"
+
+ROW = ("arm", "round")
+ITEM = ("split", "item")
+EDIT = ("split", "arm", "round", "item", "sample")
+TRIAL = ("split", "arm", "round", "purpose", "item", "sample", "retrain")
+ROLLOUT = ("arm", "round", "item")
+PHASE = ("split", "arm", "round", "purpose", "began")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A part of a run whose records share these fields."""
+
+    split: str
+    arm: str
+    round: int
+    purpose: str = WRITE
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def edit(self, item: str, sample: int) -> tuple:
+        """The key of a self-edit."""
+        return self.split, self.arm, self.round, item, sample
+
+    def trial(self, item: str, sample: int, retrain: int) -> tuple:
+        """The key of a trial."""
+        return self.split, self.arm, self.round, self.purpose, item, sample, retrain
+
+
+_DOING = {
+    WRITE: "writing self-edits",
+    UNTRAINED: "asking the untrained student",
+    REWARD: "inner loops",
+    ANSWER: "inner loops",
+    TEACH: "finetuning the policy",
+}
+
+
+def title(stage: Stage) -> str:
+    """A stage in words: 'SEAL, round 1, evaluation: inner loops'."""
+    number = f", round {stage.round}" if stage.round else ""
+    split = ", evaluation" if stage.split == EVALUATION else ""
+    return f"{stage.arm}{number}{split}: {_DOING.get(stage.purpose, stage.purpose)}"

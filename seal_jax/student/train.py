@@ -1,0 +1,76 @@
+"""Lessons become adapters: many inner loops over one base at a time, or one model on all devices."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from seal_jax.config import Training
+from seal_jax.domains.domain import Example, Lesson
+from seal_jax.engine.budget import chunk_limit
+from seal_jax.engine.packing import Candidate, plan_chunks
+from seal_jax.engine.recipe import recipe
+from seal_jax.model.lora import LoraConfig
+from seal_jax.seeds import Seed
+from seal_jax.student.actor import Actor
+
+
+@dataclass(frozen=True)
+class Loop:
+    """One inner loop: what is learned, the seed of its adapter's start, and that of its data order."""
+
+    lesson: Lesson
+    adapter: Seed
+    order: Seed
+
+
+@dataclass(frozen=True)
+class Adapters:
+    """Trained adapters on the device, for `ask`.
+
+    tree: a leading axis of lanes; order: which loop each lane's adapter belongs to; losses: those of every step of each
+    loop, in nats per token, in the order of the loops.
+    """
+
+    tree: dict
+    lora: LoraConfig
+    order: tuple[int, ...]
+    losses: list[np.ndarray]
+
+
+def candidate(student: Actor, loop: Loop, training: Training) -> Candidate:
+    """An inner loop in tokens."""
+    lesson = loop.lesson
+    rows = tuple(student.row(example) for example in lesson.examples)
+    return Candidate(
+        rows, lesson.learning_rate, lesson.epochs, training.warmup_steps, seed=loop.adapter, order=loop.order
+    )
+
+
+def chunks(student: Actor, candidates: Sequence[Candidate], training: Training) -> list[list[int]]:
+    """Indices of inner loops that train together: as many as `engine.candidates` or the memory budget allows."""
+    how = recipe(training)
+    limit = chunk_limit(student.engine, student.base, candidates, how)
+    return plan_chunks(candidates, how.batch, limit)
+
+
+def train(student: Actor, candidates: Sequence[Candidate], training: Training) -> Adapters:
+    """Train inner loops, chunk by chunk, each with an adapter of its own that starts without effect."""
+    how, parts, order = recipe(training), [], []
+    losses: list = [None] * len(candidates)
+    for chunk in chunks(student, candidates, training):
+        tree, found = student.engine.finetune(student.base, [candidates[i] for i in chunk], how)
+        parts.append((tree, len(chunk)))
+        order += chunk
+        for index, values in zip(chunk, found, strict=True):
+            losses[index] = values
+    return Adapters(student.engine.join(parts), how.lora, tuple(order), losses)
+
+
+def teach(model: Actor, examples: Sequence[Example], training: Training, seed: Seed) -> tuple[dict, float]:
+    """Finetune one model on all devices -> (what it learned: an adapter, or all weights for rank 0; mean loss of the
+    last epoch in nats per token)."""
+    rows = tuple(model.row(example) for example in examples)
+    learner = Candidate(rows, training.learning_rate, training.epochs, training.warmup_steps, seed, seed)
+    learned, losses = model.engine.teach(model.base, learner, recipe(training))
+    return learned, float(losses[-(len(losses) // training.epochs) :].mean())

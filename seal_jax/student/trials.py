@@ -1,0 +1,158 @@
+"""Trials: a student is trained on a self-edit and asked about its item. From lists of them to records.
+
+A trial is one inner loop: (item, self-edit, retrain) -> loss, log-likelihood of the right answers, answers, verdicts.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from seal_jax import seeds
+from seal_jax.config import Training
+from seal_jax.domains.domain import Domain, Example, Graded, Lesson
+from seal_jax.engine.packing import Candidate, steps_of
+from seal_jax.engine.recipe import recipe
+from seal_jax.errors import UserError
+from seal_jax.runs.keys import Stage
+from seal_jax.student.actor import Actor
+from seal_jax.student.ask import Answers, ask
+from seal_jax.student.train import Loop, candidate, chunks, train
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One inner loop to run. `text` None trains nothing: the student as it is."""
+
+    item: Any
+    text: str | None
+    sample: int = 0
+    retrain: int = 0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How the trials of a stage run: inner loop, longest answer in tokens (0: likelihoods alone), (run seed, round)."""
+
+    stage: Stage
+    training: Training
+    answer_tokens: int
+    seed: tuple[int, int]
+
+
+def run_trials(student: Actor, trials: Sequence[Trial], domain: Domain, plan: Plan) -> Iterator[list[dict]]:
+    """Records of trials, group by group, in an order that the trials alone decide.
+
+    Raises UserError where a judge gives no verdict at all, so that a run does not go on without rewards.
+    """
+    lessons = [lesson_of(student, trial, domain, plan) for trial in trials]
+    candidates = [_candidate(student, *pair, plan) for pair in zip(trials, lessons, strict=True)]
+    quizzes = {trial.item.id: domain.quiz(trial.item, student.chat) for trial in trials}
+    asked = [max(len(quizzes[t.item.id].prompts) if plan.answer_tokens else 0, 1) for t in trials]
+    for group in groups(student, candidates, plan.training, asked):
+        adapters = None
+        if candidates[group[0]].rows:
+            adapters = train(student, [candidates[i] for i in group], plan.training)
+        asking = [quizzes[trials[i].item.id] for i in group]
+        answers = ask(student, adapters, asking, plan.answer_tokens, domain.answer_stops)
+        graded = [None] * len(group)
+        if plan.answer_tokens:
+            graded = domain.grade([(trials[i].item, found.texts) for i, found in zip(group, answers, strict=True)])
+            _check_judge(graded, domain)
+        losses = [np.array([])] * len(group) if adapters is None else adapters.losses
+        yield [
+            {
+                **plan.stage.fields,
+                "item": trials[i].item.id,
+                "sample": trials[i].sample,
+                "retrain": trials[i].retrain,
+                "sequences": len(candidates[i].rows),
+                "tokens": sum(len(row.tokens) for row in candidates[i].rows),
+                "steps": steps_of(candidates[i], recipe(plan.training).batch),
+                "loss": last_epoch(losses[place], candidates[i].epochs),
+                "failure": _failure(lessons[i], losses[place], answers[place]),
+                "log_likelihood": answers[place].log_likelihood,
+                **_shown(graded[place], answers[place], lessons[i]),
+                "heldout": list(asking[place].heldout),
+                "judge": domain.grader if plan.answer_tokens else None,
+            }
+            for place, i in enumerate(group)
+        ]
+
+
+def groups(
+    student: Actor, candidates: Sequence[Candidate], training: Training, asked: Sequence[int]
+) -> list[list[int]]:
+    """Indices of inner loops that are trained and then asked together, first those that train nothing.
+
+    Whole chunks are put together while their questions (`asked`, of each loop) fit `engine.decode_rows`: a decoding
+    step costs little more for many rows than for a few.
+    """
+    rows = student.engine.settings.decode_rows
+    idle = [i for i, loop in enumerate(candidates) if not loop.rows]
+    busy = [i for i, loop in enumerate(candidates) if loop.rows]
+    pieces = [[i] for i in idle]
+    found, total, trains = [], 0, None
+    if busy:
+        pieces += [[busy[i] for i in chunk] for chunk in chunks(student, [candidates[i] for i in busy], training)]
+    for piece in pieces:
+        questions, kind = sum(asked[i] for i in piece), piece[0] in busy
+        if found and kind == trains and total + questions <= rows:
+            found[-1] += piece
+            total += questions
+        else:
+            found.append(list(piece))
+            total, trains = questions, kind
+    return found
+
+
+def lesson_of(student: Actor, trial: Trial, domain: Domain, plan: Plan) -> Lesson:
+    """What a trial trains on; nothing where it has no self-edit."""
+
+    def length(example: Example) -> int:
+        return len(student.tokenizer.encode_example(example)[0])
+
+    if trial.text is None:
+        return Lesson()
+    return domain.lesson(trial.item, trial.text, seeds.lesson(*plan.seed, trial.item, trial.retrain), length)
+
+
+def _candidate(student: Actor, trial: Trial, lesson: Lesson, plan: Plan) -> Candidate:
+    start = seeds.adapter(*plan.seed, trial.item, trial.retrain)
+    return candidate(student, Loop(lesson, start, seeds.order(*plan.seed, trial.retrain)), plan.training)
+
+
+def _failure(lesson: Lesson, losses: np.ndarray, answers: Answers) -> str | None:
+    """Why a trial cannot be counted as training: its self-edit was of no use, or its training diverged."""
+    if lesson.failure:
+        return lesson.failure
+    wrong = np.flatnonzero(~np.isfinite(losses))
+    if len(wrong):
+        return f"diverged: the loss of step {wrong[0] + 1} of {len(losses)} is not a number"
+    return "diverged: a log-likelihood is not a number" if None in answers.log_likelihood else None
+
+
+def _shown(graded: Graded | None, answers: Answers, lesson: Lesson) -> dict:
+    """Answers and verdicts as they are recorded; None where nothing was asked."""
+    if graded is None:
+        return {"answers": None, "correct": None, "cut": None}
+    verdicts = [False] * len(graded.verdicts) if lesson.failure else graded.verdicts
+    return {"answers": graded.answers, "correct": verdicts, "cut": answers.cut}
+
+
+def _check_judge(graded: Sequence[Graded], domain: Domain) -> None:
+    verdicts = [verdict for one in graded for verdict in one.verdicts]
+    if verdicts and all(verdict is None for verdict in verdicts):
+        raise UserError(
+            f"the judge {domain.grader} gave no verdict on any of {len(verdicts)} answers; see that it works, then "
+            "start the same command again to continue"
+        )
+
+
+def last_epoch(losses: np.ndarray, epochs: int) -> float | None:
+    """Mean loss of the last epoch's steps, in nats per token; None where nothing was trained or it is not a number."""
+    if not len(losses):
+        return None
+    mean = float(losses[-(len(losses) // epochs) :].mean())
+    return mean if np.isfinite(mean) else None
