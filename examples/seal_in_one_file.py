@@ -13,6 +13,7 @@ import hashlib
 import json
 import re
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial, reduce
 from importlib import resources
@@ -35,7 +36,7 @@ from seal_jax.model.transformer import Transformer, make_room
 class Settings:
     model: str = "smollm2-135m-instruct"
     chat: bool = True  # prompts and training data are turns of a chat; False: plain text
-    passages: int = 3  # that the policy practises on
+    passages: int = 2  # that the policy practises on
     evaluation: int = 3  # others, for the table
     rounds: int = 1  # of the outer loop
     samples: int = 2  # self-edits of each passage, of which the best one is kept
@@ -43,12 +44,12 @@ class Settings:
     seed: int = 0
     temperature: float = 0.7
     top_p: float = 0.95
-    edit_tokens: int = 96  # of a self-edit, at most
+    edit_tokens: int = 64  # of a self-edit, at most
     answer_tokens: int = 16
     accuracy_weight: float = 1.0  # in the reward: share of right answers
     likelihood_weight: float = 0.1  # in the reward: gain in log-likelihood of the right answers, in nats per token
     lora: LoraConfig = LoraConfig(rank=16, alpha=32.0, targets=PROJECTIONS)
-    inner: tuple[float, int, int] = (1e-3, 8, 1)  # learning rate, epochs, sequences of an optimizer step
+    inner: tuple[float, int, int] = (3e-3, 6, 1)  # learning rate, epochs, sequences of an optimizer step
     outer: tuple[float, int, int] = (5e-4, 4, 2)
 
 
@@ -214,7 +215,7 @@ def em_round(policy: Model, passages: list[dict], round_: int, settings: Setting
         chosen = sorted(teachable, key=lambda k: -rewards[k])[:1]
         lessons += [policy.example(edit_prompt(passage, policy.chat), texts[k], end=True) for k in chosen]
         tried.append({"edits": edits, "rewards": rewards, "chosen": chosen})
-        print(f"  {passage['title']}: rewards {rewards}, chosen {chosen}", flush=True)
+        print(f"  {passage['title']}: rewards {np.round(rewards, 3)}, chosen {chosen}", flush=True)
     seed = TEACH, settings.seed, round_
     if lessons:
         taught = finetune(policy, lessons, settings.outer, settings.lora, (seed, seed)).variables
@@ -222,20 +223,19 @@ def em_round(policy: Model, passages: list[dict], round_: int, settings: Setting
     return policy, tried
 
 
-def seal(settings: Settings, train: list[dict], others: list[dict]) -> tuple[dict, list]:
-    """The whole method -> ({row of the table: results on `others`}, [(policy, what was tried) of each round])."""
-    loaded, rounds = load(settings.model, "float32"), []
+def seal(settings: Settings, train: list[dict], others: list[dict]) -> Iterator[tuple[str, list, Model, list[dict]]]:
+    """The whole method, row by row of the table: (name, results on `others`, policy, what its round tried)."""
+    loaded = load(settings.model, "float32")
     network, weights = Transformer(loaded.config, settings.lora.scale), jax.tree.map(jnp.asarray, loaded.params)
     policy = Model(network, loaded.tokenizer, {"params": weights}, settings.chat)
-    table = {"base": [ask(policy, passage, settings.answer_tokens) for passage in others]}
+    yield "base", [ask(policy, passage, settings.answer_tokens) for passage in others], policy, []
     for round_ in range(settings.rounds + 1):
+        name, tried = "self-edits, no RL", []
         if round_ > 0:
-            policy, tried = em_round(policy, train, round_, settings)
-            rounds.append((policy, tried))
+            name, (policy, tried) = f"SEAL, round {round_}", em_round(policy, train, round_, settings)
         edits = [write_edits(policy, passage, 0, 1, settings)[0][0] for passage in others]
-        results = [learn_and_ask(policy, *pair, (0, 0), settings) for pair in zip(others, edits, strict=True)]
-        table[f"SEAL, round {round_}" if round_ else "self-edits, no RL"] = results
-    return table, rounds
+        pairs = zip(others, edits, strict=True)
+        yield name, [learn_and_ask(policy, *pair, (0, 0), settings) for pair in pairs], policy, tried
 
 
 if __name__ == "__main__":
@@ -245,6 +245,6 @@ if __name__ == "__main__":
     chosen = Settings(**vars(parser.parse_args()))
     text = (resources.files("seal_jax") / "data" / "invented.json").read_text(encoding="utf-8")
     train, test = [[p for p in json.loads(text)["passages"] if p["split"] == split] for split in ("train", "test")]
-    for name, results in seal(chosen, train[: chosen.passages], test[: chosen.evaluation])[0].items():
+    for name, results, *_ in seal(chosen, train[: chosen.passages], test[: chosen.evaluation]):
         accuracy, nats = np.mean(results, axis=0)
-        print(f"{name:18} accuracy {accuracy:4.0%}   log-likelihood of the right answers {nats:6.2f} nats a token")
+        print(f"{name:18} accuracy {accuracy:4.0%}, log-likelihood of the answers {nats:6.2f} nats a token", flush=True)

@@ -54,13 +54,13 @@ def test_other_weights_leave_the_rest(monkeypatch):
 
 
 def test_quantized_weights_are_merged_where_they_are_whole(monkeypatch):
-    monkeypatch.setattr(quantized, "merge_on_host", lambda params, adapter, lora: {"w": params["w"] + adapter["w"]})
+    monkeypatch.setattr(quantized, "merge_on_host", lambda params, adapter, lora: {"w": 2 * params["w"] + adapter["w"]})
     monkeypatch.setattr(quantized, "quantize", lambda params, kind: {"w": params["w"] // 1, "kind": kind})
     source = SimpleNamespace(params={"w": 1.5})
     monkeypatch.setattr(actors_module, "replace", lambda one, **new: SimpleNamespace(**(vars(one) | new)))
     actor = replace(plain_actor(), quantization="int8", source=source)
     merged = type(actor).with_adapter(actor, {"w": 3.25}, None)
-    assert merged.base == {"w": 4.0, "kind": "int8"} and merged.source.params == {"w": 4.75}
+    assert merged.base == {"w": 6.0, "kind": "int8"} and merged.source.params == {"w": 6.25}
     assert actor.weights() == {"w": 1.5}
 
 
@@ -78,8 +78,8 @@ def loads(monkeypatch):
 
     monkeypatch.setattr(actors_module.memory, "check", lambda *names: calls.append(("check", *names)))
     monkeypatch.setattr(actors_module, "load", load)
-    monkeypatch.setattr(actors_module, "make_layout", lambda *names: calls.append(("layout", *names)))
-    monkeypatch.setattr(actors_module, "Engine", lambda *args, **more: PlainEngine())
+    monkeypatch.setattr(actors_module, "make_layout", lambda *names: calls.append(("layout", *names)) or "a layout")
+    monkeypatch.setattr(actors_module, "Engine", lambda *args, **more: calls.append((args, more)) or PlainEngine())
     monkeypatch.setattr(quantized, "quantize", lambda params, kind: params | {"kind": kind})
     return calls
 
@@ -93,9 +93,10 @@ def loaded(**changes):
 
 def test_memory_is_checked_before_anything_is_loaded(loads):
     actor = loaded(dtype="bfloat16")
-    assert [call[:3] for call in loads] == [
+    assert [call[:3] for call in loads[:3]] == [
         ("check", "a model", "bfloat16"), ("load", "a model", "bfloat16"), ("layout", 3, "pmap"),
     ]  # fmt: skip
+    assert loads[3] == (("its config", config_lib.Config().engine, "a layout"), {"other_bases": 1})
     assert loads[0][3] == 3 and actor.base == {"w": 1.0, "kind": "none"} and actor.quantization == "none"
 
 

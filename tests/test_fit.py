@@ -17,7 +17,7 @@ from seal_jax.fitting.flops import matmul_flops
 from seal_jax.fitting.hlo import Collective, collectives
 from seal_jax.fitting.measure import Measured, TooBig, fits, measure
 from seal_jax.fitting.models import PUBLISHED, abstract_weights, architecture
-from seal_jax.fitting.plan import EDIT_DECODE, LONGEST, MERGE, SCORE, Plan, Workload
+from seal_jax.fitting.plan import ANSWER_DECODE, EDIT_DECODE, LONGEST, MERGE, SCORE, Plan, Workload
 from seal_jax.fitting.roofline import Part, Work, between, round_terms
 
 V5E = chips.CHIPS["v5e"]
@@ -295,18 +295,24 @@ def test_all_programs_of_a_round(config, slice_of_four, capsys, monkeypatch):
     assert "A round takes at least" in printed and "limited by" in printed
 
 
-def test_the_programs_of_a_round_compile_for_any_device(config, capsys, monkeypatch):
-    """The engine's own programs on structs, here for the CPU: what libtpu would be given."""
-    devices, topology = jax.devices()[:1], chips.topology("v5e-1")
-    plan = plan_of(config, devices, 1)
-    monkeypatch.setattr(report, "make_plan", lambda config, devices: plan)
-    assert report.show(config, topology, devices) == 0
-    printed = capsys.readouterr().out
-    table = printed.split("\n\n")[1]
-    for name in plan.programs():
-        [line] = [line for line in table.splitlines() if line.startswith(f"{name} ")]
-        assert line.endswith("none")  # one device exchanges nothing
-    assert len(plan.programs()) == 9 and "A round takes at least" in printed
+def test_the_programs_of_a_round_are_those_of_the_engine(config, tmp_path):
+    """Built and traced here without libtpu; decoding goes on from what the compiled prefill returns."""
+    small = {"vocab_size": 256, "hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 2}
+    (tmp_path / "config.json").write_text(json.dumps(HF | small))
+    model = Model(policy=str(tmp_path), dtype="float32")
+    plan = plan_of(dataclasses.replace(config, model=model), jax.devices()[:1], 1)
+    shapes, done = {}, {}
+    for name, make in plan.programs().items():
+        program = make(done)
+        if "prefill" in name:
+            done[name] = program, program.call.compile()
+        shapes[name] = jax.eval_shape(program.call.function, *program.call.args)
+    assert len(shapes) == 9
+    for name, samples, room in ((EDIT_DECODE, 10, 32), (ANSWER_DECODE, 4 * 2, 64)):
+        tokens = shapes[name].tokens
+        assert tokens.shape[0] * tokens.shape[1] == samples and tokens.shape[2] == room
+    assert shapes[SCORE].shape == (4, 2)
+    assert shapes[MERGE]["layers"].keys() == plan.base["layers"].keys()
 
 
 def test_a_model_that_does_not_fit_is_refused_with_a_remedy(config, slice_of_four, capsys):

@@ -58,7 +58,10 @@ def both(example, files, home, actors, tmp_path_factory):
         top_p=0.9, edit_tokens=8, answer_tokens=4, likelihood_weight=1.0, lora=LORA, inner=(1e-2, 2, 1),
         outer=(3e-2, 2, 2),
     )  # fmt: skip
-    ours = example.seal(settings, *(json.loads(Path(files[part]).read_text()) for part in ("train", "evaluation")))
+    items = (json.loads(Path(files[part]).read_text()) for part in ("train", "evaluation"))
+    rows = list(example.seal(settings, *items))
+    table = {name: results for name, results, _, _ in rows}
+    rounds = [(policy, tried) for _, _, policy, tried in rows[2:]]
     values = tiny_run.tiny_values(
         home,
         seed=8,
@@ -76,7 +79,7 @@ def both(example, files, home, actors, tmp_path_factory):
         patch.setattr("seal_jax.experiments.assemble.load_actor", actors)
         patch.setattr("seal_jax.report.watch.Watch.after_row", lambda self, arm, number: None)
         tiny_run.run(values, workdir)
-    return *ours, workdir
+    return table, rounds, workdir
 
 
 def test_the_driver_writes_the_same_self_edits(both):

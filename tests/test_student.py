@@ -165,6 +165,15 @@ def test_an_empty_gold_answer_has_likelihood_zero():
     assert found.log_likelihood == [0.0]
 
 
+def test_a_likelihood_is_that_of_a_token_on_average():
+    prompt, student = Prompt("x?", False), plain_actor()
+    gold = tuple(Example(prompt, text, False) for text in ("y", "yy", "yyy"))
+    [found] = ask(student, None, [Quiz((prompt,), gold, (False,) * 3)], 0)
+    rows = [student.row(one) for one in gold]
+    assert [sum(row.weights) for row in rows] == [1, 2, 3]
+    assert found.log_likelihood == pytest.approx([likelihood(1.0, row) / k for k, row in enumerate(rows, 1)])
+
+
 def test_parts_take_equally_many_of_each_lane():
     assert list(parts(["abc", "d", "ef"], 6)) == [[["a", "b"], ["d"], ["e", "f"]], [["c"], [], []]]
     assert list(parts(["abc", "d"], 1)) == [[["a"], ["d"]], [["b"], []], [["c"], []]]

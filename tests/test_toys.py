@@ -71,7 +71,7 @@ def test_a_toy_domain(made):
     assert all(told[item] > base[item] + 1 for item in base)  # who was told the sum knows it better
     assert {trial["judge"] for trial in trials(made, arm="base")} == {"arithmetic"}
     edits = made.recorder.edits.all()
-    assert len(edits) == 14 and all((edit["problem"] is not None) == ("o" in edit["text"]) for edit in edits)
+    assert len(edits) == 16 and all((edit["problem"] is not None) == ("o" in edit["text"]) for edit in edits)
     assert made.recorder.rollouts.all()[0]["base"] == 0.0  # the gain of the untrained student
     assert policy.base is not made.policy.base
 
@@ -105,7 +105,7 @@ def test_a_toy_improver(made):
     edits = {(edit["item"], edit["sample"]): edit for edit in made.recorder.edits.all() if edit["split"] == "train"}
     apart = []
     for item in TRAIN:
-        prompt = Prompt(f"How to find {item.id}:", False)
+        prompt = Prompt(f"Of {item.id}:", False)
         lessons = [Example(prompt, edits[item.id, k]["text"], edits[item.id, k]["finished"]) for k in (0, 1)]
         apart.append(teach(made.policy, lessons, sft, seeds.teach(0, 1))[0])
     learned = checkpoint.load(f"{made.recorder.checkpoints}/SEAL", 1)

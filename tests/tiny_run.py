@@ -24,9 +24,9 @@ KEYS = {
 ALL = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 
-def make_model(folder: Path, seed: int = 0) -> str:
-    """A Hugging Face folder with random weights that depend on the seed."""
-    hf = tiny_config("llama")
+def make_model(folder: Path, seed: int = 0, context: int = 512) -> str:
+    """A Hugging Face folder with random weights that depend on the seed; `context`: tokens that the model may read."""
+    hf = tiny_config("llama", max_position_embeddings=context)
     save_merged(folder, random_params(hf, seed), model_config(hf, "config"), tiny_tokenizer(), hf)
     return str(folder)
 
@@ -47,20 +47,24 @@ def make_passages(file: Path, first: str, count: int = 2) -> str:
 
 def tiny_values(home: Path, **changes) -> dict:
     """A config as nested dicts, of the model and passages in `home`; `changes` by group: outer={"rounds": 2}."""
-    values = config_lib.defaults()
-    values["model"] |= {"policy": str(home / "policy"), "chat": "no"}
+    values = config_lib.defaults(changes.get("domain", "knowledge"))
+    values["model"] |= {"policy": str(home / "policy")}
     values["data"] |= {
-        "train": str(home / "train.json"), "evaluation": str(home / "evaluation.json"),
-        "train_items": 2, "evaluation_items": 2, "heldout_fraction": 0.3,
+        "train": str(home / "train.json"), "evaluation": str(home / "evaluation.json"), "train_items": 2,
+        "evaluation_items": 2,
     }  # fmt: skip
-    values["knowledge"] |= {"max_sequences": 2}
-    values["sampling"] |= {"max_new_tokens": 8}
-    values["inner"] |= {"rank": 2, "alpha": 4.0, "epochs": 2, "learning_rate": 1e-2, "targets": ALL}
+    values["sampling"] |= {"max_new_tokens": 8, "temperature": 1.0, "top_p": 0.95}
+    values["inner"] |= {"rank": 2, "alpha": 4.0, "warmup_steps": 0, "targets": ALL}
     values["reward"] |= {"accuracy_weight": 0.0, "likelihood_weight": 1.0, "retrains": 1, "answer_tokens": 4}
-    values["outer"] |= {"rounds": 1, "samples": 2, "random_control": True, "unfinished": "open"}
+    values["outer"] |= {"rounds": 1, "samples": 2, "random_control": True, "unfinished": "open", "selection": "best"}
     values["outer"]["sft"] |= {"rank": 2, "alpha": 4.0, "learning_rate": 3e-2, "accumulation": 2}
     values["evaluation"] |= {"samples": 2, "answer_tokens": 4}
     values["engine"] |= {"cache": str((home / "cache").resolve()), "candidates": 2, "decode_rows": 6}
+    if values["domain"] == "knowledge":
+        values["model"] |= {"chat": "no"}
+        values["data"] |= {"heldout_fraction": 0.3}
+        values["knowledge"] |= {"max_sequences": 2}
+        values["inner"] |= {"epochs": 2, "learning_rate": 1e-2}
     for group, fields in changes.items():
         values[group] = values[group] | fields if isinstance(fields, dict) else fields
     return values

@@ -1,4 +1,4 @@
-"""A toy domain: sums of two numbers. A self-edit teaches its lines; a student is asked for the sum."""
+"""A toy domain: sums of two numbers. A self-edit is what follows the '='; a student is asked for the sum."""
 
 import re
 from dataclasses import dataclass
@@ -33,15 +33,16 @@ class Sums:
     answer_stops: tuple[str, ...] = ("\n",)
 
     def edit_prompt(self, item: Sum, chat: bool) -> Prompt:
-        return Prompt(f"How to find {item.id}:", chat)
+        return Prompt(f"Of {item.id}:", chat)
 
     def problem(self, text: str) -> Problem | None:
         return Problem("it holds an 'o'") if "o" in text else None
 
     def lesson(self, item: Sum, text: str, seed, length) -> Lesson:
+        if not text.strip():
+            return Lesson(failure="it is empty")
         prompt = Prompt(f"{item.id}=", chat=False)
-        examples = tuple(Example(prompt, line, closing=False) for line in text.split("\n") if line)
-        return Lesson(examples, self.learning_rate, self.epochs, None if examples else "it holds no line")
+        return Lesson((Example(prompt, text, closing=False),), self.learning_rate, self.epochs)
 
     def quiz(self, item: Sum, chat: bool) -> Quiz:
         prompt = Prompt(f"{item.id}=", chat)
@@ -51,7 +52,8 @@ class Sums:
         return [Graded(list(said), [re.sub(r"\D", "", said[0]) == item.total]) for item, said in answered]
 
     def controls(self) -> list[Control]:
-        return [Control("base", lambda item, k: None, kind="untrained"), Control("told", lambda item, k: item.total)]
+        untrained = Control("base", lambda item, k: None, kind="untrained")
+        return [untrained, Control("told", lambda item, k: item.total, samples=2)]
 
     def shown(self, item: Sum) -> dict:
         return {"title": item.title, "total": item.total}
