@@ -11,4 +11,8 @@ if ! seal_pip install "seal_jax[parity]" "torch==2.13.0"; then
     printf 'seal_jax: torch 2.13.0 could not be installed; the tests that compare with PyTorch will not run\n' >&2
 fi
 cd "$seal_root"
-exec "$seal_venv/bin/python" -m pytest "$@"
+# As many processes as there are cores, a file to each at a time; they share what they compile.
+SEAL_JAX_TEST_CACHE="$(mktemp -d)"
+export SEAL_JAX_TEST_CACHE
+trap 'rm -rf "$SEAL_JAX_TEST_CACHE"' EXIT
+"$seal_venv/bin/python" -m pytest --numprocesses auto --dist loadfile "$@"

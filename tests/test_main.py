@@ -5,7 +5,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -14,6 +13,7 @@ import tiny_run
 from seal_jax import main
 from seal_jax.errors import UserError
 from seal_jax.runs.directory import open_run
+from seal_jax.runs.records import read
 
 ROOT = Path(__file__).resolve().parents[1]
 QUICKSTART = f"--config={ROOT / 'configs' / 'quickstart.py'}"
@@ -37,7 +37,7 @@ def one_sentence(text: str) -> str:
         (["--config", "nowhere.py", "--config.inner.rank=3", "--workdir=x"], "'nowhere.py' cannot be read"),
         ([f"{QUICKSTART}:nonsense", "--workdir=x"], "no version 'nonsense'"),
         ([QUICKSTART, "--config.inner.rnak=3", "--workdir=x"], "config.inner has no field 'rnak'; there are accum"),
-        ([QUICKSTART, "--config.iner.rank=3", "--workdir=x"], "config has no field 'iner'; there are arc, data"),
+        ([QUICKSTART, "--config.iner.rank=3", "--workdir=x"], "config has no field 'iner'; there are data"),
         ([QUICKSTART, "--config.seed.x=3", "--workdir=x"], "config.seed has no field 'x'"),
         ([QUICKSTART, "--config.inner.rank=many", "--workdir=x"], "--config.inner.rank=many"),
         ([QUICKSTART, "--inner.rank=3", "--workdir=x"], "inner.rank"),
@@ -76,10 +76,11 @@ def test_help_names_the_flags():
         ({"model": {"student": "missing.gguf"}}, "missing.gguf does not exist"),
         ({"data": {"train": "missing.json"}}, "missing.json cannot be read"),
         ({"data": {"evaluation": "shipped:tset"}}, "no split 'tset'"),
-        ({"data": {"train_passages": 3}}, "train.json: 3 passages were asked for and the source has 2"),
-        ({"task": {"prompt": "improvise"}}, "improvise"),
-        ({"task": {"form": "chat", "chat": "no"}}, "task.form is 'chat'"),
-        ({"reward": {"judge": "remote", "judge_model": "m", "judge_key": "NO_SUCH_KEY"}}, "NO_SUCH_KEY"),
+        ({"data": {"train_items": 3}}, "train.json has 2 passages and --config.data.train_items=3 asks for more"),
+        ({"knowledge": {"prompt": "improvise"}}, "improvise"),
+        ({"knowledge": {"form": "chat"}}, "model's prompts are not"),
+        ({"reward": {"judge": {"kind": "remote", "model": "m", "key": "NO_SUCH_KEY"}}}, "NO_SUCH_KEY"),
+        ({"evaluation": {"judge": {"kind": "remote", "model": "m", "key": "NO_SUCH_KEY"}}}, "NO_SUCH_KEY"),
     ],
 )
 def test_wrong_input_is_found_before_anything_is_computed(fast, home, tmp_path, monkeypatch, changes, expected):
@@ -106,19 +107,39 @@ def test_another_config_or_process_in_the_folder(home, tmp_path):
         main.run(tiny_run.tiny_values(home, seed=7), str(tmp_path))
 
 
-def test_ctrl_c_stops_with_one_line_and_the_run_goes_on_afterwards(home, tmp_path):
-    values = tiny_run.tiny_values(home, outer={"rounds": 1, "random_control": False})
+WAITING = """
+import sys, time
+from seal_jax import main
+from seal_jax.runs.ledger import Ledger
+
+append = Ledger.append
+
+def waiting(self, records):
+    append(self, records)
+    if "retrain" in self.fields:
+        print("waiting", flush=True)
+        time.sleep(3600)
+
+Ledger.append = waiting
+sys.exit(main.main(["seal_jax", *sys.argv[1:]]))
+"""
+
+
+def test_ctrl_c_stops_with_one_line_and_the_run_goes_on_afterwards(fast, home, tmp_path):
+    """The run waits behind its first trials until the signal is there, so that it cannot have ended before."""
+    values = tiny_run.tiny_values(home, outer={"rounds": 0})
     config = tiny_run.config_file(tmp_path / "config.py", values)
-    arguments = [sys.executable, "-m", "seal_jax.main", f"--config={config}", f"--workdir={tmp_path / 'run'}"]
-    process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT)
-    trials = tmp_path / "run" / "trials.jsonl"
-    while process.poll() is None and not (trials.exists() and trials.stat().st_size):
-        time.sleep(0.02)
+    command = [sys.executable, "-c", WAITING, f"--config={config}", f"--workdir={tmp_path / 'run'}"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+    assert any(line == "waiting\n" for line in process.stdout)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate()
     assert process.returncode == 130, errors
     assert errors.splitlines()[-1] == "seal_jax: stopped; start the same command again to continue."
-    assert "Traceback" not in errors and tiny_run.records(tmp_path / "run")["trials"]
+    assert "Traceback" not in errors
+    first = read(tmp_path / "run" / "trials.jsonl")
+    tiny_run.run(values, tmp_path / "run")
+    assert read(tmp_path / "run" / "trials.jsonl")[: len(first)] == first and len(first) < 8
 
 
 @pytest.mark.parametrize("failure", [RuntimeError("Unable to initialize backend 'tpu'"), AssertionError()])

@@ -1,6 +1,5 @@
 """The whole loop on a tiny random model: what is recorded, what is chosen, and which policy did what."""
 
-import dataclasses
 import json
 import threading
 from pathlib import Path
@@ -210,8 +209,9 @@ def lessons_of(setup, found: dict[str, list[dict]], arm: str, number: int, sourc
     """What the records say that a round taught; whole self-edits with their end, the others without."""
     chosen = {record["item"]: record["chosen"] for record in pick(found["rollouts"], arm=arm, round=number)}
     edits = {(e["item"], e["sample"]): e for e in pick(found["self_edits"], split=TRAIN, arm=source, round=number)}
+    prompts = {item.id: setup.domain.edit_prompt(item, setup.policy.chat) for item in setup.train}
     return [
-        Example(setup.domain.edit_prompt(item, setup.policy.chat), edits[item.id, k]["text"], edits[item.id, k]["finished"])
+        Example(prompts[item.id], edits[item.id, k]["text"], edits[item.id, k]["finished"])
         for item in setup.train
         for k in chosen[item.id]
     ]  # fmt: skip
@@ -252,7 +252,7 @@ def own_judge(monkeypatch):
     """The judge of the reward, of kind 'remote', goes by the length of answers."""
     make = judging.make
     monkeypatch.setattr(
-        judging, "make", lambda judge, config, policy: by_length if judge.kind == "remote" else make(judge, config, policy)
+        judging, "make", lambda judge, *rest: by_length if judge.kind == "remote" else make(judge, *rest)
     )  # fmt: skip
 
 
@@ -293,7 +293,8 @@ def test_reward_and_evaluation_have_their_own_judges_and_lengths(varied, home):
     for split, judge in ((TRAIN, LENGTH), (EVALUATION, f"local:{home / 'policy'}")):
         trials = pick(found["trials"], split=split)
         assert trials and {trial["judge"] for trial in trials} == {judge}
-        phases = [phase for phase in pick(found["phases"], split=split) if phase["purpose"] in (REWARD, UNTRAINED, ANSWER)]
+        asked = REWARD, UNTRAINED, ANSWER
+        phases = [phase for phase in pick(found["phases"], split=split) if phase["purpose"] in asked]
         answers = sum(len(trial["answers"]) for trial in trials)
         generated = sum(phase["generated"] for phase in phases)
         assert (tokens[split] - 1) * answers < generated <= tokens[split] * answers

