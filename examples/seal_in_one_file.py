@@ -1,11 +1,11 @@
 """SEAL, "Self-Adapting Language Models" (arXiv 2506.10943): the whole method in one file of plain Python loops.
 
-    python examples/seal_in_one_file.py
+    python examples/seal_in_one_file.py     # some minutes on a CPU
 
 A language model reads a passage and writes its own training data, a self-edit. An inner loop trains an adapter on it;
 how well the adapted model then answers questions about the passage, without seeing it, is the reward. An outer loop
 finetunes the model on the self-edits that earned most. The passages are invented: no model can know what they say.
-Only the network, the tokenizer and one optimizer step come from seal_jax; seal_jax.main computes the same, but faster.
+Only the network, the tokenizer and one optimizer step come from seal_jax; its driver trains many adapters at once.
 """
 
 import argparse
@@ -208,17 +208,17 @@ def em_round(policy: Model, passages: list[dict], round_: int, settings: Setting
         for text, _ in edits:
             turns = [(round_, retrain) for retrain in range(settings.retrains)]
             after = np.mean([learn_and_ask(policy, passage, text, turn, settings) for turn in turns], axis=0)
-            parts = settings.accuracy_weight * after[0], settings.likelihood_weight * (after[1] - before[1])
-            rewards.append(round(float(sum(parts)), 9))
+            gain = settings.likelihood_weight * (after[1] - before[1])
+            rewards.append(round(float(settings.accuracy_weight * after[0] + gain), 9))
         texts = [text if finished else text[: text.rfind("\n") + 1].rstrip() for text, finished in edits]  # whole lines
         teachable = [k for k, text in enumerate(texts) if text.strip() and np.isfinite(rewards[k])]
         chosen = sorted(teachable, key=lambda k: -rewards[k])[:1]
         lessons += [policy.example(edit_prompt(passage, policy.chat), texts[k], end=True) for k in chosen]
         tried.append({"edits": edits, "rewards": rewards, "chosen": chosen})
         print(f"  {passage['title']}: rewards {np.round(rewards, 3)}, chosen {chosen}", flush=True)
-    seed = TEACH, settings.seed, round_
     if lessons:
-        taught = finetune(policy, lessons, settings.outer, settings.lora, (seed, seed)).variables
+        seeds = [(TEACH, settings.seed, round_)] * 2
+        taught = finetune(policy, lessons, settings.outer, settings.lora, seeds).variables
         policy = policy._replace(variables={"params": merge(taught["params"], taught["lora"], settings.lora)})
     return policy, tried
 

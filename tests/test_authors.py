@@ -134,7 +134,7 @@ def test_what_cannot_be_read_is_sampled_again_and_nothing_else():
 
 
 def test_one_attempt_is_one_attempt():
-    policy = author(lambda *_: "again", attempts=1)
+    policy = Policy(plain_actor(PlainEngine(lambda *_: "again")), Things(), SAMPLING)
     found, _ = collected(policy)
     assert {edit.problem for edits in found.values() for edit in edits} == {"cannot be read"}
     assert sum(count for count, _ in generations(policy)) == 8

@@ -388,6 +388,14 @@ def test_prompts_and_what_follows_them_must_fit_the_context(rig):
         rig.setup()
 
 
+@pytest.mark.parametrize(
+    "length, mend", [(511, "at most 1"), (512, "leave that item out"), (600, "leave that item out")]
+)
+def test_no_one_is_told_to_write_nothing(length, mend):
+    with pytest.raises(UserError, match=mend):
+        assemble._check_room("config.x", 8, {"short": 3, "long": length}, plain_actor())
+
+
 def test_usage_counts_each_engine_once(rig):
     setup = rig.setup(model={"student": "student"})
     one, two = rig.engines["policy"], rig.engines["student"]

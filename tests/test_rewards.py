@@ -119,7 +119,12 @@ def test_retrains_that_nobody_could_grade_are_left_out_of_the_mean():
 
 
 def test_rewards_are_rounded_to_nine_digits():
-    assert rounded(0.1 + 0.2) == 0.3 and rounded(None) is None and rounded(1 + 2e-9) == 1.000000002
+    assert (
+        rounded(0.1 + 0.2) == 0.3
+        and rounded(None) is None
+        and rounded(1 + 2e-9) == 1.000000002
+        and rounded(1 + 4e-10) == 1
+    )
     near = trial([-3.0 + 1e-12, -1.0, -1.0], [True, True, None])
     assert len(set(item_scores(BASE, [[BETTER], [near]], LIKELIHOOD).rewards)) == 1
 

@@ -92,18 +92,19 @@ def groups(
     rows = student.engine.settings.decode_rows
     idle = [i for i, loop in enumerate(candidates) if not loop.rows]
     busy = [i for i, loop in enumerate(candidates) if loop.rows]
+    trained = set(busy)
     pieces = [[i] for i in idle]
-    found, total, trains = [], 0, None
+    found, total = [], 0
     if busy:
         pieces += [[busy[i] for i in chunk] for chunk in chunks(student, [candidates[i] for i in busy], training)]
     for piece in pieces:
-        questions, kind = sum(asked[i] for i in piece), piece[0] in busy
-        if found and kind == trains and total + questions <= rows:
+        questions, trains = sum(asked[i] for i in piece), piece[0] in trained
+        if found and trains == (found[-1][0] in trained) and total + questions <= rows:
             found[-1] += piece
             total += questions
         else:
             found.append(list(piece))
-            total, trains = questions, kind
+            total = questions
     return found
 
 
