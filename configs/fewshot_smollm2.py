@@ -12,7 +12,7 @@ EVALUATION = ("74dd1130", "9565186b", "a85d4709", "d037b0a7", "ed36ccf7", "d511f
 
 
 def get_config(size: str = "") -> ConfigDict:
-    """The config; `size` 'smoke' is a one-minute version."""
+    """The config; `size` 'smoke' is a small version."""
     config = ConfigDict(defaults("arc"))
     # As in configs/knowledge_smollm2.py, the student of every row has the first weights.
     config.model.update(policy="smollm2-135m-instruct", student="initial")

@@ -13,7 +13,7 @@ from seal_jax.config import at_size, defaults
 
 
 def get_config(size: str = "") -> ConfigDict:
-    """The config; `size` 'smoke' is a one-minute version."""
+    """The config; `size` 'smoke' is a small version."""
     config = ConfigDict(defaults("knowledge"))
     config.model.policy = "meta-llama/Llama-3.2-1B"
     config.model.chat = "no"  # a base model

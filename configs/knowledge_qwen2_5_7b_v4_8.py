@@ -12,7 +12,7 @@ from seal_jax.config import at_size, defaults
 
 
 def get_config(size: str = "") -> ConfigDict:
-    """The config; `size` 'smoke' is a one-minute version."""
+    """The config; `size` 'smoke' is a small version."""
     config = ConfigDict(defaults("knowledge"))
     config.model.policy = "Qwen/Qwen2.5-7B"
     config.model.chat = "no"  # a base model

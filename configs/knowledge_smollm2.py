@@ -12,7 +12,7 @@ from seal_jax.config import ALL_PROJECTIONS, at_size, defaults
 
 
 def get_config(size: str = "") -> ConfigDict:
-    """The config; `size` 'smoke' is a one-minute version."""
+    """The config; `size` 'smoke' is a small version."""
     config = ConfigDict(defaults("knowledge"))
     # The outer loop teaches this small policy to write, and costs it some of what it knows: as its own student it ends
     # below the base policy's self-edits although it writes better ones. With its first weights as the student of

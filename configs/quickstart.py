@@ -9,7 +9,7 @@ from seal_jax.config import ALL_PROJECTIONS, at_size, defaults
 
 
 def get_config(size: str = "") -> ConfigDict:
-    """The config; `size` 'smoke' is a one-minute version."""
+    """The config; `size` 'smoke' is a small version."""
     config = ConfigDict(defaults("knowledge"))
     config.model.update(policy="smollm2-135m-instruct", student="initial", system="empty")
     config.data.update(train="shipped:train", evaluation="shipped:test", train_items=8, evaluation_items=10)

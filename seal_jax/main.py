@@ -2,7 +2,7 @@
 
     python -m seal_jax.main --config=configs/quickstart.py --workdir=runs/quickstart
 
-`--config=FILE:smoke` is a one-minute version; any field can be set, such as --config.inner.learning_rate=2e-3.
+`--config=FILE:smoke` is a small version; any field can be set, such as --config.inner.learning_rate=2e-3.
 Exit status: 0; 2 after one sentence about bad input; 130 after Ctrl-C. Where another host of the run was lost: 3 if an
 exchange with it failed, SIGABRT with JAX's own sentence if JAX noticed first.
 """

@@ -5,64 +5,77 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
-import pytest
 import tiny_run
+
+from seal_jax.runs.records import read
 
 ROOT = Path(__file__).resolve().parents[1]
 MINUTE = 60
 
+RUN = """
+import sys
+from seal_jax import main
+sys.exit(main.main(["seal_jax", *sys.argv[1:]]))
+"""
+# Ends itself as by a scheduler once the first inner loops of a policy's row are recorded, where the other process
+# needs it to go on.
+LOST = """
+import os, signal, sys
+from seal_jax import main
+from seal_jax.runs.ledger import Ledger
 
-@pytest.fixture(scope="module")
-def values(home):
-    return tiny_run.tiny_values(home, outer={"rounds": 1, "random_control": False})
+append = Ledger.append
+
+def losing(self, records):
+    append(self, records)
+    if any(record["arm"] == "SEAL" and "retrain" in record for record in records):
+        os.kill(os.getpid(), signal.SIGTERM)
+        signal.pause()
+
+Ledger.append = losing
+sys.exit(main.main(["seal_jax", *sys.argv[1:]]))
+"""
 
 
-def start(values, folder, workdir):
-    """Both processes of a run, one device each."""
+def start(values: dict, folder: Path, workdir: Path, second: str = RUN) -> list[subprocess.Popen]:
+    """Both processes of a run, one device each; `second`: the code of the second one."""
     config = tiny_run.config_file(folder / "config.py", values | {"parallel": {"distributed": True}})
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
     shared = {**os.environ, "JAX_PLATFORMS": "cpu", "JAX_COORDINATOR_ADDRESS": address, "JAX_NUM_PROCESSES": "2"}
-    command = [sys.executable, "-m", "seal_jax.main", f"--config={config}", f"--workdir={workdir}"]
     return [
         subprocess.Popen(
-            command, env={**shared, "JAX_PROCESS_ID": str(rank)}, cwd=ROOT, text=True,
+            [sys.executable, "-c", code, f"--config={config}", f"--workdir={workdir}"],
+            env={**shared, "JAX_PROCESS_ID": str(rank)}, cwd=ROOT, text=True,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )
-        for rank in range(2)
+        for rank, code in enumerate((RUN, second))
     ]  # fmt: skip
 
 
-def finish(processes):
+def finish(processes: list[subprocess.Popen]) -> list[str]:
+    """What they printed."""
     outcomes = [process.communicate(timeout=10 * MINUTE) for process in processes]
     for process, (_, errors) in zip(processes, outcomes, strict=True):
         assert process.returncode == 0, errors[-4000:]
     return [out for out, _ in outcomes]
 
 
-def by_key(records):
-    """A stage's records stand in the order of its chunks, which depends on how many lanes there are."""
-    return {name: sorted(found, key=lambda r: repr({**r, "loss": 0})) for name, found in records.items()}
-
-
-def test_a_lost_process_ends_the_other_and_both_finish_the_run_later(values, tmp_path):
-    alone = tmp_path / "alone"
-    tiny_run.run(values, alone)
+def test_a_lost_process_ends_the_other_and_both_finish_the_run_later(single, tmp_path):
+    values, alone = single
     workdir = tmp_path / "run"
-    processes = start(values, tmp_path, workdir)
-    edits = workdir / "self_edits.jsonl"
-    while all(p.poll() is None for p in processes) and not (edits.exists() and edits.stat().st_size):
-        time.sleep(0.05)
-    processes[1].send_signal(signal.SIGTERM)  # what schedulers send first
-    killed = time.monotonic()
-    _, errors = processes[0].communicate(timeout=2 * MINUTE)
-    processes[1].communicate()
-    assert processes[0].returncode not in (0, None) and time.monotonic() - killed < MINUTE
+    first, second = start(values, tmp_path, workdir, LOST)
+    second.communicate(timeout=10 * MINUTE)
+    assert second.returncode == -signal.SIGTERM
+    _, errors = first.communicate(timeout=2 * MINUTE)
+    assert first.returncode not in (0, None)
     assert "host" in errors.splitlines()[-1] or "distributed service" in errors, errors[-2000:]
-    first, second = finish(start(values, tmp_path, workdir))
-    assert "SEAL, round 1" in first and "SEAL, round 1" not in second
-    tiny_run.same(by_key(tiny_run.records(workdir)), by_key(tiny_run.records(alone)))
+    kept = read(workdir / "trials.jsonl")
+    first_out, second_out = finish(start(values, tmp_path, workdir))
+    assert "SEAL, round 1" in first_out and second_out == ""
+    assert kept and read(workdir / "trials.jsonl")[: len(kept)] == kept
+    tiny_run.same(tiny_run.by_key(tiny_run.records(workdir)), tiny_run.by_key(tiny_run.records(alone)))
+    assert (workdir / "report.html").exists()

@@ -89,7 +89,7 @@ def defaults(domain: str = "knowledge") -> dict:
 
 
 def at_size(config, size: str):
-    """For the files in configs/: `config` as it is, or for size 'smoke' its one-minute version.
+    """For the files in configs/: `config` as it is, or for size 'smoke' its small version.
 
     That of passages is on the shipped corpus, that of ARC on the smallest tasks. Raises UserError for any other size.
     """
