@@ -18,11 +18,14 @@ from pathlib import Path
 
 import jax
 import numpy as np
+from etils import epath
 
-from seal_jax.runs import checkpoint, table, terminal
+from seal_jax.report import tables, terminal
+from seal_jax.report.recorded import load
+from seal_jax.runs import checkpoint
 from seal_jax.runs.records import read
 
-RECORDS = ("passages", "self_edits", "trials", "selections")  # phases and metrics hold times
+RECORDS = ("rows", "items", "self_edits", "trials", "rollouts")  # phases and metrics hold times
 POLL = 0.02  # seconds between two looks at the records
 LAST = 0.95  # share of the records after which no kill is planned: the run might end first
 
@@ -60,7 +63,7 @@ def kill_when(process: subprocess.Popen, workdir: Path, enough: float, delay: fl
 def differences(one: Path, other: Path) -> list[str]:
     """What is not the same in the two runs, in words."""
     found = [name for name in RECORDS if read(one / f"{name}.jsonl") != read(other / f"{name}.jsonl")]
-    found += [] if tables(one) == tables(other) else ["the tables"]
+    found += [] if numbers(one) == numbers(other) else ["the tables"]
     arms = sorted({folder.name for run in (one, other) for folder in (run / "checkpoints").glob("*")})
     for arm in arms:
         places = [run / "checkpoints" / arm for run in (one, other)]
@@ -74,11 +77,16 @@ def differences(one: Path, other: Path) -> list[str]:
     return found
 
 
-def tables(workdir: Path) -> str:
-    """The run's tables with every digit."""
-    trials = read(workdir / "trials.jsonl")
-    lines, rounds = table.lines(trials), table.rounds(read(workdir / "selections.jsonl"))
-    return "\n".join([terminal.show_rows(lines, table.judge_of(trials)), *map(repr, lines), *map(repr, rounds)])
+def evaluation(workdir: Path) -> str:
+    """The tables of the evaluation as a run prints them."""
+    recorded = load(epath.Path(workdir))
+    return terminal.show_rows(recorded, tables.lines(recorded))
+
+
+def numbers(workdir: Path) -> str:
+    """What the tables of a run hold, with every digit."""
+    recorded = load(epath.Path(workdir))
+    return "\n".join(map(repr, [*tables.lines(recorded), *tables.rounds(recorded.rollouts)]))
 
 
 def main() -> None:
@@ -103,7 +111,7 @@ def main() -> None:
             print(f"killed with {left / total:.0%} of the records written", flush=True)
         finish(start(arguments, killed))
         found = differences(whole, killed)
-        print(tables(killed).split("Line(")[0].rstrip())
+        print(evaluation(killed))
         print(f"different: {', '.join(found)}" if found else "records, tables and checkpoints are the same")
     raise SystemExit(bool(found))
 

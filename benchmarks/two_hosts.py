@@ -18,10 +18,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from kill_resume import finish, size, start
-
-from seal_jax.runs import table, terminal
-from seal_jax.runs.records import read
+from kill_resume import evaluation, finish, size, start
 
 MINUTE = 60
 
@@ -40,12 +37,6 @@ def start_both(arguments: list[str], workdir: Path) -> list[subprocess.Popen]:
         )
         for rank in range(2)
     ]  # fmt: skip
-
-
-def printed(workdir: Path) -> str:
-    """The tables of the evaluation as a run prints them."""
-    trials = read(workdir / "trials.jsonl")
-    return terminal.show_rows(table.lines(trials), table.judge_of(trials))
 
 
 def lose_one(processes: list[subprocess.Popen], lost: int, workdir: Path, enough: float) -> None:
@@ -83,9 +74,9 @@ def main() -> None:
         lose_one(start_both(arguments, shared), options.lost, shared, options.share * size(alone))
         for process in start_both(arguments, shared):
             finish(process)
-        print(printed(shared))
-        same = printed(alone) == printed(shared)
-        print("the tables are the same" if same else f"the run alone has\n{printed(alone)}")
+        print(evaluation(shared))
+        same = evaluation(alone) == evaluation(shared)
+        print("the tables are the same" if same else f"the run alone has\n{evaluation(alone)}")
     raise SystemExit(not same)
 
 

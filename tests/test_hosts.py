@@ -30,7 +30,7 @@ append = Ledger.append
 
 def losing(self, records):
     append(self, records)
-    if any(record["arm"] == "SEAL" and "retrain" in record for record in records):
+    if any(record.get("arm") == "SEAL" and "retrain" in record for record in records):
         os.kill(os.getpid(), signal.SIGTERM)
         signal.pause()
 
