@@ -13,7 +13,7 @@ class Update:
     """What an improver did with a round's rollouts.
 
     learned: an adapter, or all weights, to be merged; None where the policy stays as it is. chosen: {item id: samples
-    that taught it}, none at all only where `learned` is None; facts: what else is recorded with the phase, such as its loss.
+    that taught it}, none at all only where `learned` is None; facts: what else the phase records, such as its loss.
     """
 
     learned: dict | None
