@@ -8,6 +8,7 @@ for the same retrain (common random numbers): they differ in what they teach and
 from seal_jax.domains.domain import item_number
 
 SAMPLE, ADAPTER, ORDER, LESSON, TEACH = range(1, 6)
+VIEWS, CONTROL = 101, 102
 
 Seed = tuple[int, ...]
 
@@ -30,6 +31,16 @@ def order(seed: int, number: int, retrain: int) -> Seed:
 def lesson(seed: int, number: int, item, retrain: int) -> Seed:
     """What is drawn while a self-edit becomes training data, such as augmentations."""
     return LESSON, seed, number, item_number(item), retrain
+
+
+def views(seed: int, item) -> Seed:
+    """The views in which a puzzle's questions are asked, the same for every row of the table."""
+    return VIEWS, seed, item_number(item)
+
+
+def control(seed: int, item, sample: int) -> Seed:
+    """A self-edit that a rule draws at random."""
+    return CONTROL, seed, item_number(item), sample
 
 
 def teach(seed: int, number: int) -> Seed:

@@ -10,11 +10,11 @@ from seal_jax.config import Config
 from seal_jax.domains.domain import Domain
 from seal_jax.errors import UserError
 from seal_jax.experiments import arc, judging, knowledge
-from seal_jax.experiments.rounds import RANDOM, SEAL, Arm, Setup
+from seal_jax.experiments.rounds import Arm, Setup
 from seal_jax.experiments.world import World
 from seal_jax.outer.rest_em import RandomSelection, RestEM
 from seal_jax.rewards.adapted import Adapted
-from seal_jax.runs.keys import EVALUATION, TRAIN
+from seal_jax.runs.keys import EVALUATION, RANDOM, SEAL, TRAIN
 from seal_jax.runs.recorder import Recorder
 from seal_jax.student.actor import Actor, load_actor
 

@@ -3,10 +3,11 @@
 from etils import epath
 
 from seal_jax.engine.recipe import recipe
-from seal_jax.experiments.rounds import SEAL, Setup
+from seal_jax.experiments.rounds import Setup
 from seal_jax.model.pretrained import save_adapter, save_merged
 from seal_jax.parallel import is_first
 from seal_jax.runs import checkpoint
+from seal_jax.runs.keys import SEAL
 from seal_jax.student.actor import Actor
 
 

@@ -17,13 +17,12 @@ from seal_jax.outer.improver import Improver, Update
 from seal_jax.outer.rollouts import rollouts, write
 from seal_jax.rewards.reward import Reward, Scores
 from seal_jax.runs import checkpoint
-from seal_jax.runs.keys import ANSWER, EVALUATION, TEACH, TRAIN, Stage
+from seal_jax.runs.keys import ANSWER, EVALUATION, SEAL, TEACH, TRAIN, Stage
 from seal_jax.runs.recorder import Recorder
 from seal_jax.student.actor import Actor
 from seal_jax.student.measure import measure
 from seal_jax.student.trials import Plan, Trial
 
-SEAL, RANDOM = "SEAL", "random"
 NO_RL = "self-edits, no RL"
 
 

@@ -10,12 +10,13 @@ from matplotlib.figure import Figure
 
 from seal_jax.report.cells import SCALES
 from seal_jax.report.estimates import Estimate
-from seal_jax.report.recorded import CONTROL_ARM, POLICY, round_label
+from seal_jax.report.recorded import round_label
 from seal_jax.report.tables import Line, Round
+from seal_jax.runs import keys
 
 WIDTH = 4.8  # inches: narrow enough to be read on a telephone
 INK, GREY, PALE = "#1f2933", "#6b7785", "#c6cdd5"
-COLORS = {POLICY: "#0b6fa4", CONTROL_ARM: "#b3541e"}
+COLORS = {keys.SEAL: "#0b6fa4", keys.RANDOM: "#b3541e"}
 
 
 def rows(lines: Sequence[Line], measure: str, label: str) -> str:

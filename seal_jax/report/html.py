@@ -9,7 +9,7 @@ import jinja2
 from etils import epath
 
 from seal_jax.report import cells, figures, tables, texts
-from seal_jax.report.recorded import CONTROL_ARM, POLICY, Recorded, label, load, load_json
+from seal_jax.report.recorded import Recorded, label, load, load_json
 from seal_jax.report.tables import Line, Round
 from seal_jax.runs import keys
 from seal_jax.text import duration
@@ -74,7 +74,7 @@ def headlines(lines: Sequence[Line]) -> list[str]:
 
     A difference without an interval, such as that of a single item, is no headline.
     """
-    learned = [line for line in lines if line.arm == POLICY and line.round]
+    learned = [line for line in lines if line.arm == keys.SEAL and line.round]
     if not learned:
         return []
     last, found = learned[-1], []
@@ -99,8 +99,8 @@ def complete(recorded: Recorded, lines: Sequence[Line]) -> bool:
     outer = recorded.config["outer"]
     rounds = range(1, outer["rounds"] + 1)
     expected = {(row["arm"], row["round"]) for row in recorded.rows}
-    expected |= {(POLICY, number) for number in (0, *rounds)}
-    expected |= {(CONTROL_ARM, number) for number in rounds if outer["random_control"]}
+    expected |= {(keys.SEAL, number) for number in (0, *rounds)}
+    expected |= {(keys.RANDOM, number) for number in rounds if outer["random_control"]}
     total = cells.total_items(recorded, lines)
     return expected <= {(line.arm, line.round) for line in lines if line.items == total}
 

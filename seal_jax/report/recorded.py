@@ -12,7 +12,6 @@ from seal_jax.runs import keys
 from seal_jax.runs.records import read
 
 Record = Mapping[str, Any]
-POLICY, CONTROL_ARM = "SEAL", "random"  # the arm that learns from rewards, and the one that learns from random picks
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from seal_jax.report.estimates import Estimate, estimate
-from seal_jax.report.recorded import CONTROL_ARM, POLICY, Record, Recorded, label
+from seal_jax.report.recorded import Record, Recorded, label
 from seal_jax.runs import keys
 
 Key = tuple[str, int]  # (arm, round)
@@ -80,7 +80,7 @@ def lines(recorded: Recorded) -> list[Line]:
     untrained = next((key for key in measured if declared[key]["kind"] == "untrained"), None)
 
     def over(key: Key) -> dict[str, dict[str, Estimate]]:
-        others = {OVER_UNTRAINED: untrained, OVER_NO_RL: (POLICY, 0), OVER_RANDOM: (CONTROL_ARM, key[1])}
+        others = {OVER_UNTRAINED: untrained, OVER_NO_RL: (keys.SEAL, 0), OVER_RANDOM: (keys.RANDOM, key[1])}
         if key == untrained:
             return {}
         return {
@@ -141,7 +141,7 @@ def rounds(rollouts: Sequence[Record]) -> list[Round]:
     All arms share the self-edits of round 1, which the arm SEAL wrote and whose rewards are known. Later self-edits of
     an arm that picks at random earn none, and its rounds are left out.
     """
-    first = {record["item"]: record for record in rollouts if (record["arm"], record["round"]) == (POLICY, 1)}
+    first = {record["item"]: record for record in rollouts if (record["arm"], record["round"]) == (keys.SEAL, 1)}
     groups: dict[Key, list[tuple[Record, Record]]] = {}  # (record of the choice, record that holds the rewards)
     for record in rollouts:
         shared = record["rewards"] is None and record["round"] == 1

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from etils import epath
 
-from seal_jax.report.recorded import POLICY, Record, Recorded, round_label
+from seal_jax.report.recorded import Record, Recorded, round_label
 from seal_jax.report.sheets import file_name
 from seal_jax.runs import keys
 
@@ -18,7 +18,7 @@ def taught(recorded: Recorded, items: Sequence[Record]) -> list[dict]:
     """
     rollouts: dict[tuple, list[Record]] = {}
     for record in recorded.rollouts:
-        writer = record["arm"] if record["round"] > 1 else POLICY
+        writer = record["arm"] if record["round"] > 1 else keys.SEAL
         rollouts.setdefault((writer, record["round"], record["item"]), []).append(record)
     found = []
     for item in items:

@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 TRAIN, EVALUATION = "train", "evaluation"
+SEAL, RANDOM = "SEAL", "random"  # the arm that learns from rewards, and the control that learns from random picks
 WRITE, UNTRAINED, REWARD, ANSWER, TEACH = "self-edits", "untrained", "reward", "answers", "finetuning"
 
 ROW = ("arm", "round")

@@ -6,17 +6,17 @@ The protocol is that of the few-shot experiment of arXiv 2506.10943; the other m
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from seal_jax import seeds
 from seal_jax.domains.arc import edit as edits
 from seal_jax.domains.arc import text as texts
 from seal_jax.domains.arc import views, voting
 from seal_jax.domains.arc.grids import ArcTask, Grid, Pair
 from seal_jax.domains.arc.training_set import Limits, training_set
 from seal_jax.domains.arc.voting import Ballot
-from seal_jax.domains.domain import Control, Example, Graded, Lesson, Problem, Prompt, Quiz, Words, item_number
+from seal_jax.domains.domain import Control, Example, Graded, Lesson, Problem, Prompt, Quiz, Words
 
 IN_CONTEXT, RANDOM, ORACLE = "in context", "random configuration", "oracle configuration"
 BETWEEN = "\n\n"  # stands between the attempts of a recorded answer
-VIEWS_SEED, RANDOM_SEED = 101, 102  # the first integers of seeds, one for each purpose
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ class Fewshot:
         oracle = edits.canonical(replace(edits.ORACLE, training=training))
 
         def drawn(task: ArcTask, sample: int) -> str:
-            seed = (RANDOM_SEED, self.seed, item_number(task), sample)
+            seed = seeds.control(self.seed, task, sample)
             return edits.canonical(edits.random_configuration(seed, settings.rates, settings.epochs))
 
         return [
@@ -136,7 +136,7 @@ class Fewshot:
 
     def questions(self, task: ArcTask) -> list[list[views.Viewed]]:
         """The questions about each test input, a list for each; the same in every row of the table."""
-        seed = (VIEWS_SEED, self.seed, item_number(task))
+        seed = seeds.views(self.seed, task)
         return [views.questions(task, test, (*seed, test)) for test in range(len(task.test))]
 
     def _written(self, pair: Pair) -> tuple[str, str]:
