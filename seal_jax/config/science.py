@@ -48,6 +48,7 @@ class Knowledge:
     prompt: str = "implications"  # a family of domains/knowledge/prompts.py, or a text file with {title} and {context}
     form: str = choice("plain", "plain", "chat")  # training sequences as bare text, or as turns of a chat
     split_newlines: bool = True
+    split_sentences: bool = False  # each sentence of a line is a sequence of its own
     max_sequences: int = number(30, 1)
     include_passage: bool = True
     closing: bool = False  # end of text inside the loss
