@@ -16,6 +16,7 @@ over passages.
 
 import argparse
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +27,7 @@ import seal_jax
 from seal_jax.domains.domain import Answered
 from seal_jax.judges import calibrated, lexical
 from seal_jax.judges.agreement import cohens_kappa
-from seal_jax.judges.lexical import light_words
+from seal_jax.judges.lexical import light_words, telling_words
 from seal_jax.judges.words import words
 from seal_jax.text import columns
 
@@ -53,7 +54,7 @@ def load(data: Path, passages: Path | None) -> Verdicts:
     texts = json.loads(passages.read_text(encoding="utf-8")) if passages else []
     passage = {asked["question"]: text for text in texts for asked in text["questions"]}
     names = [passage[item.question]["context"] if passage else item.question for item in items]
-    kinds = {ALL: np.ones(len(items), bool)}
+    kinds = {ALL: np.ones(len(items), bool)} | golds(items)
     if "kind" in lines[0]:
         kinds |= {kind: np.array([line["kind"] == kind for line in lines]) for kind in {line["kind"] for line in lines}}
     elif passage:
@@ -61,6 +62,18 @@ def load(data: Path, passages: Path | None) -> Verdicts:
         middle = np.nanmedian(shares)
         kinds |= {LITTLE: shares < middle, MUCH: shares >= middle}  # an answer without other words is in neither
     return Verdicts(items, np.array([float(line["correct"]) for line in lines]), np.array(names), kinds)
+
+
+def golds(items: Sequence[Answered]) -> dict[str, np.ndarray]:
+    """Kinds of gold answers, of which one may be several."""
+    numbers, lists, names = "gold has a number", "gold is a list", "gold has a name"
+    found = {
+        names: [bool(re.search(r"\b[A-Z]", item.gold)) for item in items],
+        numbers: [bool(telling_words(item)[0]) for item in items],
+        lists: [bool(re.search(r"\w,? (and|or) \w|, [A-Za-z]", item.gold)) for item in items],
+    }
+    arrays = {kind: np.array(values) for kind, values in found.items()}
+    return arrays | {"gold has no name, no number": ~arrays[names] & ~arrays[numbers]}
 
 
 def echo(item: Answered, passage: str) -> float:
@@ -103,8 +116,8 @@ def with_interval(measure: Callable[[np.ndarray], float], group: np.ndarray, sca
     rng = np.random.default_rng(0)
     draws = [np.concatenate([members[i] for i in rng.integers(0, len(members), len(members))]) for _ in range(DRAWS)]
     low, high = np.nanquantile([measure(draw) for draw in draws], [0.025, 0.975]) * scale
-    sign = "+" if scale == 100 else ""
-    return f"{measure(np.arange(len(group))) * scale:{sign}.{digits}f} ({low:{sign}.{digits}f} to {high:{sign}.{digits}f})"
+    shape = f"{'+' if scale == 100 else ''}.{digits}f"
+    return f"{measure(np.arange(len(group))) * scale:{shape}} ({low:{shape}} to {high:{shape}})"
 
 
 def kappa(one: np.ndarray, other: np.ndarray) -> float:

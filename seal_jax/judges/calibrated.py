@@ -4,7 +4,8 @@ A judge that says yes or no refuses right answers and accepts wrong ones, and ho
 speaks, so that a difference between two models is partly the judge's. The mean of calibrated probabilities is free of
 that as far as the features below tell the cases apart. Eleven coefficients, fitted to 2,500 verdicts of GPT-4.1 with a
 ridge penalty; benchmarks/judge.py refits them, and measures agreement and bias on passages that were left out.
-Further features gained nothing there: the gold answer's length, lists, one word of two, a phrase found whole.
+Further features gained nothing there: the gold answer's length, lists, one word of two, a phrase found whole,
+further numbers in the answer.
 
 An empty answer is wrong with probability 0, and an empty gold answer cannot be graded. One of signs only ('+') is
 looked for as it is, so that its probability is 0 or 1.
@@ -28,7 +29,7 @@ from seal_jax.judges.words import is_number, words
 NAME = "calibrated"
 FILE = "judge_calibrated.json"
 FEATURES = (
-    "lexical", "recall", "spelling", "number_missing", "number_extra", "order", "precision", "length", "negation", "name"
+    "lexical", "recall", "spelling", "number_missing", "order", "f1", "length", "negation", "name", "other_names"
 )  # fmt: skip
 DENIALS = "not no never none neither nor without"
 ALIKE = 0.7  # least similarity of two spellings of one word
@@ -70,11 +71,11 @@ def features(item: Answered) -> list[float]:
     """What the judge sees of an answer and a gold answer that both have words, in the order of FEATURES.
 
     lexical: that judge's verdict. recall: share of the gold answer's telling words that are said. spelling: what words
-    spelt alike would add to it. number_missing, number_extra: whether a gold number is not said, and whether one is
-    said that neither gold answer nor question has. order: share of the gold answer's words said in their order.
-    precision: share of the answer's new words, those not in the question, that are the gold answer's. length: log(1 +
-    new words). negation: whether the answer denies and neither question nor gold answer does. name: whether the gold
-    answer has a capitalised word.
+    spelt alike would add to it. number_missing: whether a gold number is not said. order: share of the gold answer's
+    words said in their order. f1: harmonic mean of recall and precision, the share of the answer's new words (those not
+    in the question) that are the gold answer's. length: log(1 + new words). negation: whether the answer denies and
+    neither question nor gold answer does. name: whether the gold answer has a capitalised word. other_names: if so,
+    log(1 + names that are said and stand in neither question nor gold answer).
     """
     gold, answer, asked = words(item.gold), words(item.answer), set(words(item.question))
     numbers, others = telling_words(item)
@@ -82,18 +83,26 @@ def features(item: Answered) -> list[float]:
     heavy = [word for word in dict.fromkeys(gold) if word not in light_words()] or gold
     new = [word for word in dict.fromkeys(answer) if word not in light_words() and word not in asked]
     known = asked.union(gold)
+    recall = sum(word in said for word in telling) / len(telling)
+    precision = sum(word in gold for word in new) / max(len(new), 1)
+    named = bool(re.search(r"\b[A-Z]", item.gold))
     return [
         float(lexical.grade([item])[0]),
-        sum(word in said for word in telling) / len(telling),
+        recall,
         sum(_likeness(word, said) for word in telling if word not in said) / len(telling),
         float(not said.issuperset(numbers)),
-        float(any(is_number(word) and word not in known for word in answer)),
         _longest_common(heavy, answer) / len(heavy),
-        sum(word in gold for word in new) / max(len(new), 1),
+        2 * precision * recall / max(precision + recall, 1e-9),
         math.log1p(len(new)),
         float(bool(_denials() & set(answer)) and not _denials() & known),
-        float(bool(re.search(r"\b[A-Z]", item.gold))),
+        float(named),
+        math.log1p(len(_names(item.answer) - known)) if named else 0.0,
     ]
+
+
+def _names(text: str) -> frozenset[str]:
+    """Capitalised words, those that begin a sentence aside."""
+    return frozenset(words(" ".join(re.findall(r"(?<!^)(?<![.!?] )\b[A-Z]\w+", text)))) - light_words()
 
 
 def _likeness(word: str, said: set[str]) -> float:

@@ -13,10 +13,11 @@ from seal_jax.runs import keys
 
 ABSENT, REPEATED = "–", "="
 NO_INTERVAL = f"± {ABSENT}"
-SCALES = {"accuracy": (100, 1), "log_likelihood": (1, 2), "reward": (1, 2)}  # factor and decimals
-TITLES = {"accuracy": "accuracy, %", "log_likelihood": "log-likelihood"}
+SCALES = {"accuracy": (100, 1), "expected": (100, 1), "log_likelihood": (1, 2), "reward": (1, 2)}  # factor, decimals
+TITLES = {"accuracy": "accuracy, %", "expected": "expected, %", "log_likelihood": "log-likelihood"}
 DIFFERENCES = {
     "accuracy": "Difference in accuracy, points",
+    "expected": "Difference in expected accuracy, points",
     "log_likelihood": "Difference in log-likelihood, nats per token",
 }
 ROUND_COLUMNS = {"untrained": "untrained", "all": "all", "best": "best", "chosen": "chosen"}
@@ -54,11 +55,12 @@ def share(part: int, whole: int) -> str:
 
 def row_table(lines: Sequence[Line], total: int, words: Words) -> Table:
     """Every row with its measures, the share of answers that were cut off, and what else was counted."""
-    header = ["row", *TITLES.values(), "cut off", *(["solved"] if words.one == "task" else []), "failed"]
+    shown = [measure for measure in TITLES if any(measure in line.measures for line in lines)]
+    header = ["row", *(TITLES[measure] for measure in shown), "cut off", *(["solved"] if words.one == "task" else []), "failed"]
     rows = []
     for line in lines:
         counts = line.counts
-        cells = [number(line.measures[measure], measure) for measure in TITLES] + [share(counts.cut, counts.texts)]
+        cells = [number(line.measures[measure], measure) for measure in shown] + [share(counts.cut, counts.texts)]
         cells += [f"{counts.solved} of {counts.trials}"] if words.one == "task" else []
         rows.append([row_name(line, total), *cells, str(counts.failed)])
     return Table("", header, rows)
@@ -76,7 +78,7 @@ def difference_tables(lines: Sequence[Line]) -> list[Table]:
              for line in rows],
         )
         for measure, title in DIFFERENCES.items()
-        if rows
+        if any(measure in line.measures for line in rows)
     ]  # fmt: skip
 
 
