@@ -29,7 +29,7 @@ def row(key, same_as=None):
 def trial(key, item, likelihoods, correct=None, sample=0, **others):
     return {"split": "evaluation", "arm": key[0], "round": key[1], "purpose": "answers", "item": item, "sample": sample,
             "retrain": 0, "loss": None, "failure": None, "log_likelihood": likelihoods, "correct": correct, "cut": None,
-            "judge": "lexical", **others}  # fmt: skip
+            "answers": None, "judge": "lexical", **others}  # fmt: skip
 
 
 def recorded(trials, rows=None, **others):
