@@ -150,6 +150,13 @@ def cells(values: np.ndarray, right: np.ndarray, group: np.ndarray) -> list[str]
     ]
 
 
+def reliability(probabilities: np.ndarray, right: np.ndarray, bins: int = 8) -> str:
+    """Mean probability and share of right answers in bins of equal size, from the least likely up."""
+    parts = np.array_split(np.argsort(probabilities, kind="stable"), bins)
+    rows = [[f"{probabilities[part].mean():.2f}", f"{right[part].mean():.2f}", str(len(part))] for part in parts]
+    return columns(["probability", "right", "n"], rows)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
@@ -165,6 +172,7 @@ def main() -> None:
     judges = {"lexical": plain, "calibrated": yes, "calibrated, probability": probabilities}
     print(f"{len(verdicts.items)} verdicts, {len(np.unique(verdicts.group))} groups left out in turn")
     print(table(verdicts, judges))
+    print(f"\n{reliability(probabilities, verdicts.right)}\n")
     gain = with_interval(
         lambda i: kappa(yes[i], verdicts.right[i]) - kappa(plain[i], verdicts.right[i]), verdicts.group, digits=3
     )

@@ -172,6 +172,11 @@ def test_the_table_has_bias_and_agreement(bench):
     assert float(low) < 0.4 and float(high) > 0.6
 
 
+def test_reliability_compares_probabilities_with_what_was_right(bench):
+    text = bench.reliability(np.array([0.9, 0.1, 0.7, 0.3]), np.array([1.0, 0, 1, 1]), bins=2)
+    assert [line.split() for line in text.splitlines()[2:]] == [["0.20", "0.50", "2"], ["0.80", "1.00", "2"]]
+
+
 def test_files_become_verdicts_by_passage_with_kinds(bench, tmp_path):
     answers = [(WEIR, "Torvald Hesk the miller", True), (WEIR, "Anna, far away", False), (WEIR, "Hesk", False),
                (WEIR, "", False), (ROPE, "40", True)]  # fmt: skip

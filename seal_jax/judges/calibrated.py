@@ -7,6 +7,10 @@ ridge penalty; benchmarks/judge.py refits them, and measures agreement and bias 
 Further features gained nothing there: the gold answer's length, lists, one word of two, a phrase found whole,
 further numbers in the answer.
 
+What is calibrated is the mean over answers like those of the fit, a 7B model's: of its answers that share no word with
+the gold answer, 7% are right. A model that answers nonsense has the same probabilities without deserving them: to
+questions of the shipped corpus sentences of other passages get .10 on average (those that hold the answer .91).
+
 An empty answer is wrong with probability 0, and an empty gold answer cannot be graded. One of signs only ('+') is
 looked for as it is, so that its probability is 0 or 1.
 """
