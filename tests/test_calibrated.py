@@ -40,6 +40,15 @@ EXAMPLES = [
 ]  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("question", "gold", "denies"),
+    [("What is it made of?", "stone", 1), ("What is it not made of?", "stone", 0), ("Of what?", "not stone", 0)],
+)
+def test_a_denial_counts_where_neither_question_nor_gold_answer_has_one(question, gold, denies):
+    found = calibrated.features(Answered(question, gold, "It isn't made of stone."))
+    assert found[calibrated.FEATURES.index("negation")] == denies
+
+
 def shipped():
     return json.loads((ROOT / "seal_jax" / "data" / calibrated.FILE).read_text())
 
