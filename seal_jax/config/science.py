@@ -108,7 +108,7 @@ class Training:
 class Judge:
     """Who says whether an answer is right."""
 
-    kind: str = choice("lexical", "lexical", "local", "remote")
+    kind: str = choice("lexical", "lexical", "calibrated", "local", "remote")
     model: str = ""  # local: a model as in `model.policy` (empty: the policy's first weights); remote: its name
     url: str = "https://api.openai.com/v1"
     key: str = "OPENAI_API_KEY"  # name of the environment variable; empty: no key

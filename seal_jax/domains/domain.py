@@ -74,10 +74,14 @@ class Answered:
 
 @dataclass(frozen=True)
 class Graded:
-    """Answers as they are shown and recorded, with a verdict each: right, wrong, or None for not graded."""
+    """Answers as they are shown and recorded, with a verdict each: right, wrong, or None for not graded.
+
+    probabilities: how likely each answer is right, from 0 to 1, None for not graded; None from judges that give none.
+    """
 
     answers: list[str]
     verdicts: list[bool | None]
+    probabilities: list[float | None] | None = None
 
 
 @dataclass(frozen=True)

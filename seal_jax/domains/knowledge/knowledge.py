@@ -12,7 +12,7 @@ from seal_jax.domains.knowledge import prompts
 from seal_jax.domains.knowledge.corpus import Passage
 from seal_jax.domains.knowledge.sequences import Rules, answer_example, question_prompt, sentences, training_examples
 
-Judge = Callable[[Sequence[Answered]], list[bool | None]]  # with a `name`; see judges/
+Judge = Callable[[Sequence[Answered]], list[bool | None]]  # with a `name`, perhaps `probabilities`; see judges/
 
 
 @dataclass(frozen=True)
@@ -65,8 +65,9 @@ class Knowledge:
         )
 
     def grade(self, answered: Sequence[tuple[Passage, Sequence[str]]]) -> list[Graded]:
-        """The judge's verdict on each answer. It is called once for all of them, because some judges work in batches.
+        """The judge's verdict on each answer, and its probability where the judge gives any.
 
+        It is called once for all answers, because some judges work in batches.
         Raises ValueError where a passage has not one answer for each of its questions.
         """
         items = [
@@ -74,8 +75,13 @@ class Knowledge:
             for passage, answers in answered
             for question, answer in zip(passage.questions, answers, strict=True)
         ]
+        likely = getattr(self.judge, "probabilities", None)
         verdicts = iter(self.judge(items) if items else [])
-        return [Graded(list(answers), [next(verdicts) for _ in answers]) for _, answers in answered]
+        found = [Graded(list(answers), [next(verdicts) for _ in answers]) for _, answers in answered]
+        if likely is None or not items:
+            return found
+        chances = iter(likely(items))
+        return [replace(graded, probabilities=[next(chances) for _ in graded.verdicts]) for graded in found]
 
     def controls(self) -> list[Control]:
         """The untrained student without and with the passage in its prompt (what reading would give, no memory needed),
