@@ -1,6 +1,7 @@
 """Selection: pure functions from the rollouts of one item to the samples that teach."""
 
 from collections import Counter
+from dataclasses import replace
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -31,6 +32,11 @@ def test_rewards_that_differ_by_float_noise_are_equal():
     assert best(found([0.1 + 0.2 - 1e-12, 0.3, 0.30000000000000004])) == [0]
     assert best(found([0.3, 0.3 + 2e-9])) == [1]
     assert above_base(found([0.1 + 0.2, 0.3, 0.3 + 2e-9], base=0.3)) == [2]
+
+
+def test_best_is_one_that_was_not_dropped_from_the_race():
+    some = [replace(one, retrains=n) for one, n in zip(found([0.9, 0.1, 0.3, None]), (1, 3, 3, 5), strict=True)]
+    assert best(some) == [2] and best(some[:2]) == [1] and best(some[:1]) == [0] and best(some[3:]) == []
 
 
 def test_what_has_no_reward_is_never_chosen_even_if_all_others_do_harm():

@@ -120,7 +120,10 @@ class Reward:
 
     accuracy_weight: float = number(1.0, 0)
     likelihood_weight: float = number(0.0, 0)
-    retrains: int = number(3, 1)
+    retrains: int = number(3, 1)  # inner loops on each self-edit, with racing on average
+    # equal: as many on each. racing: all self-edits of an item first, then the better half again, and so on; it finds
+    # the best one more often at the same cost (rewards/racing.py)
+    allocation: str = choice("equal", "equal", "racing")
     judge: Judge = Judge()
     answer_tokens: int = number(64, 1)
 

@@ -13,9 +13,12 @@ Rule = Callable[[Sequence[Rollout]], list[int]]
 
 
 def best(found: Sequence[Rollout]) -> list[int]:
-    """The one with the greatest reward, the first of equals, even if it does not beat the base (arXiv 2506.10943)."""
+    """The one with the greatest reward, the first of equals, even if it does not beat the base (arXiv 2506.10943).
+
+    One that was dropped from a race, and so was trained less often, is chosen only where no other has a reward.
+    """
     known = [rollout for rollout in found if rollout.reward is not None]
-    return [max(known, key=lambda rollout: rounded(rollout.reward)).sample] if known else []
+    return [max(known, key=lambda rollout: (rollout.retrains, rounded(rollout.reward))).sample] if known else []
 
 
 def above_base(found: Sequence[Rollout]) -> list[int]:
