@@ -32,6 +32,21 @@ def correct(found: Sequence[Rollout]) -> list[int]:
     return [rollout.sample for rollout in found if rollout.reward is not None and rollout.accuracy == 1]
 
 
+def best_and_worst(found: Sequence[Rollout]) -> list[int]:
+    """[best, worst]: the best by `best`, and the first of those with the least reward; nothing unless it is less."""
+    known = {rollout.sample: rounded(rollout.reward) for rollout in found if rollout.reward is not None}
+    if not known:
+        return []
+    [top], least = best(found), min(known, key=known.__getitem__)
+    return [top, least] if known[least] < known[top] else []
+
+
+def pair_at_random(found: Sequence[Rollout], seed: str) -> list[int]:
+    """Two of them in random order, whatever they earned; nothing where there is but one. The same for the same seed."""
+    samples = [rollout.sample for rollout in found]
+    return random.Random(seed).sample(samples, 2) if len(samples) > 1 else []
+
+
 def at_random(found: Sequence[Rollout], count: int, seed: str) -> list[int]:
     """`count` of them (all if there are fewer), whatever they earned; the same for the same seed."""
     samples = [rollout.sample for rollout in found]
