@@ -326,11 +326,11 @@ def test_the_step_of_the_outer_loop_is_that_of_its_improver(config, improver, to
 
 
 def test_weighted_sft_is_taught_all_self_edits(config):
-    work = {"outer SFT step": Work(1.0, 1.0, 1.0), LINE: Work(1.0, 1.0, 1.0), LONGEST: Work(1.0, 1.0, 1.0)}
+    work = dict.fromkeys(("outer SFT step", LINE, LONGEST), Work(1.0, 1.0, 1.0, 1.0))
     counts = []
     for improver in ("rest_em", "weighted", "dpo"):
         plan = plan_of(dataclasses.replace(config, outer=Outer(improver=improver)), jax.devices()[:1], 1)
-        counts += [part.count for part in plan.parts(work) if part.name == "outer SFT step"]
+        counts += [part.calls for part in plan.parts(work) if part.name == "outer SFT step"]
     assert counts == [2 * 5, 2 * 25, 2 * 5]  # epochs × (50 passages, or 250 self-edits) / batches of 10
 
 
