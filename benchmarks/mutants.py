@@ -25,7 +25,9 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("outer", "rewards", "authors", "student", "experiments")
-TESTS = ("select", "seeds", "rewards", "racing", "improvers", "rollouts", "authors", "student", "actor", "worlds", "loop")
+TESTS = (
+    "select", "seeds", "rewards", "racing", "improvers", "rollouts", "authors", "student", "actor", "worlds", "loop"
+)  # fmt: skip
 SECONDS = 120  # for the tests of one mutant
 SWAPS = {
     ast.Eq: ast.NotEq, ast.NotEq: ast.Eq, ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt,
