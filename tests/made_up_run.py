@@ -106,12 +106,13 @@ def trial(stage: dict, name: str, value: float, questions: int, rng, gain: float
 
 def rollout(arm: str, number: int, name: str, samples: int, rng) -> dict:
     found = {"arm": arm, "round": number, "item": name, "rewards": None, "base": None, "heldout_rewards": None,
-             "heldout_base": None, "accuracies": None, "chosen": [int(rng.integers(samples))]}  # fmt: skip
+             "heldout_base": None, "accuracies": None, "retrains": None,
+             "chosen": [int(rng.integers(samples))]}  # fmt: skip
     if arm == "random":
         return found
     rewards, heldout = (rng.normal(0.6 + 0.2 * number, 0.25, samples).tolist() for _ in range(2))
     return found | {"rewards": rewards, "base": 0.0, "heldout_rewards": heldout, "heldout_base": 0.0,
-                    "accuracies": rewards, "chosen": [int(np.argmax(rewards))]}  # fmt: skip
+                    "accuracies": rewards, "retrains": [2] * samples, "chosen": [int(np.argmax(rewards))]}  # fmt: skip
 
 
 def phase(stage: dict, rng) -> dict:

@@ -234,7 +234,7 @@ def test_unfinished_self_edits_by_row_and_round():
 
 def rollout(arm, number, item, chosen, rewards=None, **others):
     return {"arm": arm, "round": number, "item": item, "rewards": rewards, "base": None, "heldout_rewards": None,
-            "heldout_base": None, "accuracies": None, "chosen": chosen, **others}  # fmt: skip
+            "heldout_base": None, "accuracies": None, "retrains": None, "chosen": chosen, **others}  # fmt: skip
 
 
 def test_rounds_with_the_control_and_held_out_questions():
@@ -257,6 +257,15 @@ def test_rounds_with_the_control_and_held_out_questions():
     assert "chosen*" in text and "* These self-edits were selected by these very rewards" in text
     text = terminal.show_rounds(Recorded({}), [held, control])
     assert "*" not in text
+
+
+def test_the_best_of_a_race_is_one_that_was_not_dropped():
+    record = rollout("SEAL", 1, "a", [1], [9.0, 2.0, 3.0, None], base=0.0, retrains=[1, 3, 3, 4])
+    (only,) = tables.rounds([record])
+    assert (only.best.mean, only.chosen.mean, only.all.mean) == (3.0, 2.0, pytest.approx(14 / 3))
+    for rollouts, noted in (([record], True), ([rollout("SEAL", 1, "a", [1], [1.0, 2.0], retrains=[3, 3])], False)):
+        notes = cells.round_notes(Recorded({}, rollouts=rollouts), [only])
+        assert any("the mean of all is biased downwards" in note for note in notes) == noted
 
 
 def test_a_round_that_selected_nothing_and_has_no_held_out_questions():

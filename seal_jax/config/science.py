@@ -121,18 +121,42 @@ class Reward:
 
     accuracy_weight: float = number(1.0, 0)
     likelihood_weight: float = number(0.0, 0)
-    retrains: int = number(3, 1)
+    retrains: int = number(3, 1)  # inner loops on each self-edit, with racing on average
+    # equal: as many on each. racing: all self-edits of an item first, then the better half again, and so on; it finds
+    # the best one more often at the same cost (rewards/racing.py)
+    allocation: str = choice("equal", "equal", "racing")
     judge: Judge = Judge()
     answer_tokens: int = number(64, 1)
 
 
 @dataclass(frozen=True)
+class Weighted:
+    """Reward-weighted SFT: an item's self-edits count by a softmax over reward / temperature (outer/weighted.py)."""
+
+    temperature: float = number(0.1, above=0)  # in units of the reward
+
+
+@dataclass(frozen=True)
+class DPO:
+    """Direct preference optimization (arXiv 2305.18290): each item's best self-edit against its worst (outer/dpo.py).
+
+    `outer.sft` says how it is trained, with pairs in place of sequences; its learning rate is best lower than for SFT.
+    """
+
+    beta: float = number(0.1, above=0)  # the price of leaving the policy before the step, in 1 / nats
+
+
+@dataclass(frozen=True)
 class Outer:
-    """ReST^EM: rounds, self-edits of each item, which of them teach the policy, and how."""
+    """Rounds, self-edits of each item, and how the policy learns from what they earned: ReST^EM in the paper."""
 
     rounds: int = number(2, 0)
     samples: int = number(5, 1)
     author: str = choice("policy", "policy", "file")  # of what is learned from; file: the passages' `completions`
+    # rest_em: SFT on the self-edits that `selection` chooses; weighted: SFT on all, by reward; dpo: best against worst
+    improver: str = choice("rest_em", "rest_em", "weighted", "dpo")
+    weighted: Weighted = Weighted()
+    dpo: DPO = DPO()
     # best: of each item; above_base: all that beat the untrained student; correct: all after which every answer is
     # right (few-shot learning in the paper); random: one of each item, whatever it earned
     selection: str = choice("best", "best", "above_base", "correct", "random")

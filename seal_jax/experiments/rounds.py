@@ -160,7 +160,7 @@ def record_rollouts(
         [
             {"arm": arm.name, "round": number, "item": item.id}
             | (unknown if scores is None else asdict(scores[item.id]))
-            | {"chosen": update.chosen.get(item.id, [])}
+            | {"chosen": update.chosen.get(item.id, []), "rejected": update.rejected.get(item.id, [])}
             for item in setup.train
         ]
     )

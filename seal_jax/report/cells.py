@@ -176,6 +176,10 @@ def round_notes(recorded: Recorded, rounds: Sequence[Round]) -> list[str]:
             "* These self-edits were selected by these very rewards, which biases their mean upwards; "
             "held-out questions and the rows of the evaluation are free of this bias."
         )
+    if any(len(set(record["retrains"] or ())) > 1 for record in recorded.rollouts):
+        notes.append(
+            "Racing trains a self-edit again where its first rewards were good, so the mean of all is biased downwards."
+        )
     notes += [
         f"{round_label(entry.arm, entry.number)} selected nothing, so the policy did not change in it."
         for entry in rounds

@@ -180,13 +180,19 @@ def rounds(rollouts: Sequence[Record]) -> list[Round]:
                     heldout=heldout,
                     untrained=estimate(_known(source[base] for _, source in known)),
                     all=estimate(_means(source[rewards] for _, source in known)),
-                    best=estimate(max(_known(source[rewards])) for _, source in known),
+                    best=estimate(_best(source[rewards], source["retrains"]) for _, source in known),
                     chosen=estimate(_means([source[rewards][k] for k in ours["chosen"]] for ours, source in known)),
                     selected=sum(len(ours["chosen"]) for ours, _ in pairs),
                     on_itself=not heldout and all(ours is source for ours, source in pairs),
                 )
             )
     return found
+
+
+def _best(rewards: Sequence[float | None], retrains: Sequence[int] | None) -> float:
+    """The greatest known reward, among those of the self-edits that were trained most often (see rewards/racing.py)."""
+    counts = retrains or [0] * len(rewards)
+    return max((count, value) for count, value in zip(counts, rewards, strict=True) if value is not None)[1]
 
 
 def phases(records: Iterable[Record]) -> dict[str, float]:
