@@ -8,7 +8,9 @@ from seal_jax.config.science import (
     QV,
     Arc,
     Data,
+    Distill,
     Evaluation,
+    Inner,
     Judge,
     Knowledge,
     Model,
@@ -19,7 +21,7 @@ from seal_jax.config.science import (
 )
 
 __all__ = [
-    "ALL_PROJECTIONS", "DOMAINS", "MACHINE", "QV", "Arc", "Config", "Data", "EngineConfig", "Evaluation", "Export",
-    "Judge", "Knowledge", "Metrics", "Model", "Outer", "Parallel", "Reward", "Sampling", "Training", "at_size",
-    "defaults", "from_dict", "unread",
+    "ALL_PROJECTIONS", "DOMAINS", "MACHINE", "QV", "Arc", "Config", "Data", "Distill", "EngineConfig", "Evaluation",
+    "Export", "Inner", "Judge", "Knowledge", "Metrics", "Model", "Outer", "Parallel", "Reward", "Sampling", "Training",
+    "at_size", "defaults", "from_dict", "unread",
 ]  # fmt: skip

@@ -17,7 +17,8 @@ from seal_jax.engine.packing import Lanes
 from seal_jax.engine.programs import Call
 from seal_jax.engine.recipe import Recipe
 from seal_jax.engine.weights import Weights
-from seal_jax.inner import loss, sampling, sft
+from seal_jax.inner import distill, loss, sampling, sft
+from seal_jax.inner.distill import Distillation
 from seal_jax.inner.sampling import DECODING_AXES, Constraint, Decoder, Decoding, Sampling
 from seal_jax.model.lora import LoraConfig, init_adapter, merge
 from seal_jax.model.transformer import ModelConfig, Transformer
@@ -63,7 +64,8 @@ class Calls:
         """
         local, data = batch
         on_device = data.tokens.size // data.tokens.shape[1] // self.layout.devices
-        program = sft.Program(self.model(recipe.lora.scale, on_device), recipe.optimizer, self.settings.loss_chunk)
+        model = self.model(recipe.lora.scale, on_device)
+        program = sft.Program(model, recipe.optimizer, self.settings.loss_chunk, recipe.distillation)
         step = jax.vmap(functools.partial(sft.sft_step, program), in_axes=(None, 0, 0, 0))
         split = split_candidates(_on_lanes(step), (None, 0, 0, 0, 0), 0, self.layout)
 
@@ -73,20 +75,25 @@ class Calls:
 
         return Call(f"step {recipe}", run, ({"params": base}, state, local, data, hyper), donate=(1,))
 
-    def blank_batch(self, shape: tuple[int, int], size: tuple[int, int]) -> tuple:
+    def blank_batch(self, shape: tuple[int, int], size: tuple[int, int], targets: int = 0) -> tuple:
         """The `batch` of `step` as structs: `shape` is (micro-batches, sequences in each), `size` is (lanes computed,
-        sequence length)."""
+        sequence length), `targets` the teacher's at each token, 0 without a teacher."""
         count, length = size
         tokens = jax.ShapeDtypeStruct((count, *shape, length), np.int32)
         weights = jax.ShapeDtypeStruct((count, *shape, length), np.float32)
-        batch = sft.Batch(tokens, weights, jax.ShapeDtypeStruct((count,), np.bool_))
+        valid = jax.ShapeDtypeStruct((count,), np.bool_)
+        expected = distill.Targets(
+            *(jax.ShapeDtypeStruct((*tokens.shape, targets), kind) for kind in (np.int32, np.float32))
+        )
+        batch = sft.Batch(tokens, weights, valid, expected if targets else None)
         return self.layout.put_candidates((jax.ShapeDtypeStruct((count,), np.int32), batch))
 
     def blank_step(self, base: dict, recipe: Recipe, lanes: Lanes, size: tuple[int, int]) -> Call:
         """The `step` of a chunk with so many lanes, on structs; `size` as in `blank_batch`."""
         numbers = [jax.ShapeDtypeStruct((lanes.total,), kind) for kind in (np.float32, np.int32, np.int32)]
         hyper = self.layout.put_candidates(sft.Hyper(*numbers))
-        batch = self.blank_batch((recipe.accumulation, recipe.batch_size), size)
+        targets = recipe.distillation.top_k if recipe.distillation else 0
+        batch = self.blank_batch((recipe.accumulation, recipe.batch_size), size, targets)
         return self.step(base, self.blank_state(base, lanes.total, recipe), hyper, recipe, batch)
 
     # Outer SFT: one model on all devices
@@ -187,6 +194,16 @@ class Calls:
 
         mapped = map_candidates(score, (None, 0, 0, 0), 0, self.layout)
         return Call(f"score {weights.scale}", mapped, (weights.base, weights.extra, tokens, mask))
+
+    def expect(self, base: dict, tokens, places, how: Distillation) -> Call:
+        """What the base expects at places [C, Q, P] of tokens [C, Q, T] -> distill.Targets [C, Q, P, K]."""
+        model = self.model(1.0)
+
+        def expect(base, tokens, places):
+            return distill.teacher_targets(model, base, tokens, places, (how, self.settings.loss_chunk))
+
+        mapped = map_candidates(expect, (None, 0, 0), 0, self.layout)
+        return Call(f"expect {how}", mapped, (base, tokens, places))
 
 
 def fold_key(seed: jax.Array) -> jax.Array:

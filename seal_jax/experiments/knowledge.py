@@ -14,8 +14,9 @@ def world(config: Config) -> World:
     how = config.knowledge
     prompt = prompts.resolve(how.prompt)
     rules = Rules(
-        how.form, how.split_newlines, how.max_sequences, how.include_passage, how.closing, how.chain_of_thought
-    )
+        how.form, how.split_newlines, how.max_sequences, how.include_passage, how.closing, how.chain_of_thought,
+        teacher=config.inner.objective == "distill",
+    )  # fmt: skip
     train, evaluation, note = corpus.splits(config.data, config.seed)
 
     def domain(judge: Callable) -> Knowledge:

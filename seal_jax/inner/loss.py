@@ -1,5 +1,8 @@
 """Next-token loss and log-likelihood without ever holding logits for more than a chunk of positions."""
 
+from collections.abc import Callable
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
@@ -7,30 +10,47 @@ from seal_jax.model.transformer import Transformer
 
 
 def target_log_probs(model: Transformer, variables: dict, tokens: jax.Array, chunk: int) -> jax.Array:
-    """Log-probability of each token given those before it: tokens [B, T] -> [B, T] float32; 0 for the first one.
+    """Log-probability of each token given those before it: tokens [B, T] -> [B, T] float32; 0 for the first one."""
+    hidden, _ = model.apply(variables, tokens)
+    log_probs = of_logits(model, variables, log_prob, (hidden[:, :-1], tokens[:, 1:]), chunk)
+    return jnp.pad(log_probs, ((0, 0), (1, 0)))
+
+
+def of_logits(model: Transformer, variables: dict, function: Callable, arrays: tuple, chunk: int) -> Any:
+    """`function(logits, *others)` of all positions; `arrays` are (hidden states [B, T, D], *others [B, T, ...]).
 
     The head is applied to at most `chunk` positions at a time, in equal parts, and recomputed in the backward pass, so
-    the largest array of logits is [B, chunk, V].
+    the largest array of logits is [B, chunk, V]. The results of `function` are arrays [B, T, ...].
     """
-    hidden, _ = model.apply(variables, tokens)
-    hidden, targets = hidden[:, :-1], tokens[:, 1:]
-    batch, length, width = hidden.shape
+    batch, length = arrays[0].shape[:2]
     parts = -(-length // chunk)
     chunk = -(-length // parts)
     pad = parts * chunk - length
-    hidden = jnp.pad(hidden, ((0, 0), (0, pad), (0, 0))).reshape(batch, -1, chunk, width).swapaxes(0, 1)
-    targets = jnp.pad(targets, ((0, 0), (0, pad))).reshape(batch, -1, chunk).swapaxes(0, 1)
     head = {"params": variables["params"]}
 
-    @jax.checkpoint
-    def one_chunk(hidden, targets):
-        logits = model.apply(head, hidden, method="logits")
-        picked = jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
-        return picked - jax.nn.logsumexp(logits, axis=-1)
+    def split(array):
+        array = jnp.pad(array, ((0, 0), (0, pad)) + ((0, 0),) * (array.ndim - 2))
+        return array.reshape(batch, parts, chunk, *array.shape[2:]).swapaxes(0, 1)
 
-    log_probs = jax.lax.map(lambda pair: one_chunk(*pair), (hidden, targets))
-    log_probs = log_probs.swapaxes(0, 1).reshape(batch, length + pad)[:, :length]
-    return jnp.pad(log_probs, ((0, 0), (1, 0)))
+    def joined(array):
+        return array.swapaxes(0, 1).reshape(batch, length + pad, *array.shape[3:])[:, :length]
+
+    @jax.checkpoint
+    def one_chunk(part):
+        hidden, *others = part
+        return function(model.apply(head, hidden, method="logits"), *others)
+
+    return jax.tree.map(joined, jax.lax.map(one_chunk, jax.tree.map(split, arrays)))
+
+
+def log_prob(logits: jax.Array, tokens: jax.Array) -> jax.Array:
+    """Log-probability of tokens [...] by logits [..., V]."""
+    return picked(logits, tokens[..., None])[..., 0] - jax.nn.logsumexp(logits, axis=-1)
+
+
+def picked(logits: jax.Array, ids: jax.Array) -> jax.Array:
+    """The logits [..., V] of the tokens ids [..., K] -> [..., K]."""
+    return jnp.take_along_axis(logits, ids, axis=-1)
 
 
 def weighted_nll(model: Transformer, variables: dict, tokens: jax.Array, weights: jax.Array, chunk: int) -> jax.Array:

@@ -5,6 +5,7 @@ What is trained is a dict of collections: `{'lora': adapter}` beside the frozen 
 candidate axis: callers vmap.
 """
 
+import operator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -12,6 +13,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from seal_jax.inner import distill
+from seal_jax.inner.distill import Distillation, Targets
 from seal_jax.inner.loss import weighted_nll
 from seal_jax.model.transformer import Transformer
 
@@ -32,11 +35,13 @@ class Optimizer:
 
 @dataclass(frozen=True)
 class Program:
-    """All that is static in a step: model, optimizer, loss chunk (positions per application of the head)."""
+    """All that is static in a step: model, optimizer, loss chunk (positions per application of the head), and how a
+    batch with a teacher's targets is distilled."""
 
     model: Transformer
     optimizer: Optimizer
     loss_chunk: int
+    distillation: Distillation | None = None
 
 
 class Hyper(NamedTuple):
@@ -48,11 +53,13 @@ class Hyper(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """One optimizer step's data: tokens int32 and loss weights float32 [A, B, T] (A micro-batches); valid [] bool."""
+    """One optimizer step's data: tokens int32 and loss weights float32 [A, B, T] (A micro-batches); valid [] bool;
+    where rows have a teacher its targets [A, B, T, K]."""
 
     tokens: jax.Array
     weights: jax.Array
     valid: jax.Array
+    targets: Targets | None = None
 
 
 class State(NamedTuple):
@@ -98,20 +105,24 @@ def sft_step(program: Program, frozen: dict, state: State, batch: Batch, hyper: 
     """
     total = jnp.maximum(batch.weights[:, :, 1:].sum(), 1e-9)
 
-    def micro_loss(trainable, tokens, weights):
-        variables = {**frozen, **trainable}
-        return weighted_nll(program.model, variables, tokens, weights, program.loss_chunk) / total
+    def micro_loss(trainable, tokens, weights, targets):
+        variables, chunk = {**frozen, **trainable}, program.loss_chunk
+        if targets is None:
+            return weighted_nll(program.model, variables, tokens, weights, chunk) / total
+        how = program.distillation, chunk
+        return distill.weighted_loss(program.model, variables, (tokens, weights, targets), how) / total
 
     value_and_grad = jax.value_and_grad(micro_loss)
+    data = batch.tokens, batch.weights, batch.targets
     if batch.tokens.shape[0] == 1:
-        loss, grads = value_and_grad(state.trainable, batch.tokens[0], batch.weights[0])
+        loss, grads = value_and_grad(state.trainable, *jax.tree.map(lambda part: part[0], data))
     else:
 
         def accumulate(carry, micro):
             return jax.tree.map(jnp.add, carry, value_and_grad(state.trainable, *micro)), None
 
         zero = (jnp.zeros(()), jax.tree.map(jnp.zeros_like, state.trainable))
-        (loss, grads), _ = jax.lax.scan(accumulate, zero, (batch.tokens, batch.weights))
+        (loss, grads), _ = jax.lax.scan(accumulate, zero, data)
     updates, optimizer = transform(program.optimizer).update(grads, state.optimizer, state.trainable)
     rate = learning_rate(program.optimizer.schedule, hyper, state.step)
     trainable = jax.tree.map(lambda w, u: (w - rate * u).astype(w.dtype), state.trainable, updates)
@@ -124,7 +135,7 @@ def finetune(program: Program, frozen: dict, trainable: dict, batches: Batch, hy
     """The plain loop over steps that defines what is right: batches [S, A, B, T] -> (trained, losses [S])."""
     state, losses = init_state(program.optimizer, trainable), []
     for step in range(batches.tokens.shape[0]):
-        batch = Batch(*(part[step] for part in batches))
+        batch = jax.tree.map(operator.itemgetter(step), batches)
         state, loss = sft_step(program, frozen, state, batch, hyper)
         losses.append(loss)
     return state.trainable, jnp.stack(losses)
