@@ -141,47 +141,53 @@ def test_targets_lie_at_the_tokens_of_the_text(model):
 
 
 @pytest.mark.parametrize("how", [HOW, MIXED])
-def test_the_loss_is_the_divergence_from_the_renormalised_teacher(model, how):
-    """By the definition, in float64, token by token; a row without a teacher has the plain loss."""
-    adapter = random_adapter(model[1])
+def test_the_loss_is_the_divergence_from_the_renormalised_teacher(how):
+    """By the definition, in float64; a token without a teacher has the plain loss."""
+    rng = np.random.default_rng(0)
+    logits, tokens = 3 * rng.standard_normal((2, 6, VOCAB)), rng.integers(0, VOCAB, (2, 6))
+    ids = np.argsort(rng.random((2, 6, VOCAB)))[..., :5]
+    probs = rng.dirichlet([0.5] * 5, (2, 6))
+    probs[1, 4:] = 0
+    targets = Targets(ids.astype(np.int32), probs.astype(np.float32))
+    got = distill.token_loss(how, jnp.asarray(logits, jnp.float32), jnp.asarray(tokens), targets)
+    for place in np.ndindex(2, 6):
+        loss = -np.log(softmax(logits[place])[tokens[place]])
+        if place not in ((1, 4), (1, 5)):
+            q = softmax(logits[place] / how.temperature)[ids[place]]
+            kl = sum(a * np.log(a / b) for a, b in zip(probs[place], q, strict=True))
+            assert kl > 0
+            loss = (1 - how.sft_weight) * how.temperature**2 * kl + how.sft_weight * loss
+        np.testing.assert_allclose(got[place], loss, rtol=1e-5)
+    alone = distill.token_loss(replace(how, sft_weight=1.0), jnp.asarray(logits), jnp.asarray(tokens), targets)
+    np.testing.assert_allclose(alone, -np.log(np.take_along_axis(softmax(logits), tokens[..., None], -1))[..., 0], 1e-5)
+
+
+def test_a_certain_teacher_at_temperature_1_is_sft():
+    """One token has all of the teacher's probability, 0 stands for the others: nothing is not a number."""
+    logits, tokens = jax.random.normal(jax.random.key(0), (4, VOCAB)), np.arange(4)
+    targets = Targets(np.stack([tokens, tokens + 9], -1), np.array([[1.0, 0.0]] * 4, np.float32))
+
+    def total(logits, sft_weight):
+        return distill.token_loss(Distillation(2, 1.0, sft_weight), logits, tokens, targets).sum()
+
+    for function in (total, jax.grad(total)):
+        np.testing.assert_allclose(function(logits, 0.0), function(logits, 1.0), atol=1e-5)
+
+
+def test_the_gradient_of_a_step_is_that_of_the_whole_logits(model):
+    """Rows of other lengths, weights of their own, and a row without a teacher."""
+    adapter, student, how = random_adapter(model[1]), Transformer(model[0], LORA.scale), MIXED
     rows = taught(model, with_teachers(random_rows((14, 9), 5, prompt=4))) + random_rows((11,), 6, prompt=2)
     rows = (replace(rows[0], weights=rows[0].weights[:-2] + (0.5, 0.0)), *rows[1:])
-    total = weight = 0.0
-    for row in rows:
-        logits = plain_logits(model, row.tokens, adapter)
-        plain = -np.log(softmax(logits))
-        q = softmax(logits / how.temperature)
-        for place in range(1, len(row.tokens)):
-            loss = plain[place - 1, row.tokens[place]]
-            if row.targets is not None and place >= 4:
-                ids, p = (part[place - 4] for part in row.targets)
-                kl = sum(a * np.log(a / b) for a, b in zip(p, q[place - 1, ids], strict=True))
-                assert kl > 0
-                loss = (1 - how.sft_weight) * how.temperature**2 * kl + how.sft_weight * loss
-            total += loss * row.weights[place]
-            weight += row.weights[place]
-    program = Program(Transformer(model[0], LORA.scale), Optimizer(), 5, how)
-    state, hyper = sft.init_state(Optimizer(), {"lora": adapter}), Hyper(np.float32(0.1), np.int32(3), np.int32(0))
-    _, got = jax.jit(sft.sft_step, static_argnums=0)(program, {"params": model[1]}, state, batch_of(rows, 16), hyper)
-    np.testing.assert_allclose(got, total / weight, rtol=1e-5)
-
-
-@pytest.mark.parametrize("how", [HOW, MIXED])
-def test_the_gradient_is_that_of_the_whole_logits(model, how):
-    adapter = random_adapter(model[1])
-    student = Transformer(model[0], LORA.scale)
-    rows = taught(model, with_teachers(random_rows((14, 9), 5, prompt=4))) + random_rows((11,), 6, prompt=2)
     data = jax.tree.map(lambda part: part[0], batch_of(rows, 16)._replace(valid=np.array([True])))
     has = (data.targets.probs.sum(-1) > 0)[:, 1:]
 
     def whole(adapter):
         logits = student.apply({"params": model[1], "lora": adapter}, data.tokens, method="full")[:, :-1]
         nll = -jnp.take_along_axis(jax.nn.log_softmax(logits), data.tokens[:, 1:, None], -1)[..., 0]
-        dense = sum(
-            data.targets.probs[:, 1:, k, None] * jax.nn.one_hot(data.targets.ids[:, 1:, k], VOCAB) for k in range(5)
-        )
-        entropy = jnp.sum(jnp.where(dense > 0, dense * jnp.log(jnp.where(dense > 0, dense, 1)), 0), -1)
-        kl = how.temperature**2 * (entropy - (dense * jax.nn.log_softmax(logits / how.temperature)).sum(-1))
+        p, ids = data.targets.probs[:, 1:], data.targets.ids[:, 1:]
+        log_q = jnp.take_along_axis(jax.nn.log_softmax(logits / how.temperature), ids, -1)
+        kl = how.temperature**2 * (p * (np.log(np.where(p > 0, p, 1)) - log_q)).sum(-1)
         mixed = (1 - how.sft_weight) * kl + how.sft_weight * nll
         return (jnp.where(has, mixed, nll) * data.weights[:, 1:]).sum()
 
@@ -192,19 +198,6 @@ def test_the_gradient_is_that_of_the_whole_logits(model, how):
     (value, plain), (got_value, got) = (jax.jit(jax.value_and_grad(f))(adapter) for f in (whole, chunked))
     np.testing.assert_allclose(got_value, value, rtol=1e-5)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(b, a, atol=1e-5 * np.abs(a).max()), plain, got)
-
-
-def test_a_mixture_of_sft_alone_is_sft(model):
-    rows = taught(model, with_teachers(random_rows((14, 9), 5, prompt=4)))
-    program = Program(Transformer(model[0], LORA.scale), Optimizer(), 5, replace(HOW, sft_weight=1.0))
-    state = sft.init_state(Optimizer(), {"lora": random_adapter(model[1])})
-    hyper, data = Hyper(np.float32(0.1), np.int32(3), np.int32(0)), batch_of(rows, 16)
-    step = jax.jit(sft.sft_step, static_argnums=0)
-    (left, loss), (right, same) = (
-        step(program, {"params": model[1]}, state, one, hyper) for one in (data, data._replace(targets=None))
-    )
-    np.testing.assert_allclose(loss, same, rtol=1e-6)
-    close(left.trainable, right.trainable, 1e-4)
 
 
 # ---------------------------------------------------------------- candidates
@@ -218,8 +211,8 @@ def test_together_equals_one_at_a_time(model, engine, batch, monkeypatch):
     how = Recipe(LORA, *batch, Optimizer("cosine"), MIXED)
     rows = [
         with_teachers(random_rows((12, 9, 5), 1, prompt=3)) + random_rows((15,), 2),
-        with_teachers(random_rows((14, 11), 3, prompt=6), 50),
-        random_rows((10, 6), 4),
+        with_teachers(random_rows((14, 11, 10, 9), 3, prompt=6), 50),
+        random_rows((10, 6, 5, 4), 4),
     ]
     some = [Candidate(part, 1e-2, 2, 0, (7, c), (1,)) for c, part in enumerate(rows)]
     targets = engine.with_targets(model[1], [row for part in rows for row in part], MIXED)
