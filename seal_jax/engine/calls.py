@@ -38,6 +38,10 @@ class Calls:
         step, blocks are recomputed in the backward pass."""
         return Transformer(self.config, scale, tokens > self.settings.remat_above)
 
+    def chunk(self, rows: int) -> int:
+        """Positions of each of so many sequences on a device to which the head is applied at a time."""
+        return max(1, self.settings.loss_chunk // rows)
+
     # Inner loops: candidates with an adapter each
 
     def init(self, base: dict, seeds, recipe: Recipe) -> Call:
@@ -65,7 +69,8 @@ class Calls:
         local, data = batch
         on_device = data.tokens.size // data.tokens.shape[1] // self.layout.devices
         model = self.model(recipe.lora.scale, on_device)
-        program = sft.Program(model, recipe.optimizer, self.settings.loss_chunk, recipe.distillation)
+        chunk = self.chunk(on_device // data.tokens.shape[-1])
+        program = sft.Program(model, recipe.optimizer, chunk, recipe.distillation)
         step = jax.vmap(functools.partial(sft.sft_step, program), in_axes=(None, 0, 0, 0))
         split = split_candidates(_on_lanes(step), (None, 0, 0, 0, 0), 0, self.layout)
 
@@ -75,9 +80,12 @@ class Calls:
 
         return Call(f"step {recipe}", run, ({"params": base}, state, local, data, hyper), donate=(1,))
 
-    def blank_batch(self, shape: tuple[int, int], size: tuple[int, int], targets: int = 0) -> tuple:
+    def blank_batch(
+        self, shape: tuple[int, int], size: tuple[int, int], targets: int = 0, counted: int = 0
+    ) -> tuple:
         """The `batch` of `step` as structs: `shape` is (micro-batches, sequences in each), `size` is (lanes computed,
-        sequence length), `targets` the teacher's at each token, 0 without a teacher."""
+        sequence length). `targets`: the teacher's at each token, 0 without a teacher; `counted`: the places of tokens
+        that count, 0 for all of them, which takes most memory."""
         count, length = size
         tokens = jax.ShapeDtypeStruct((count, *shape, length), np.int32)
         weights = jax.ShapeDtypeStruct((count, *shape, length), np.float32)
@@ -85,7 +93,8 @@ class Calls:
         expected = distill.Targets(
             *(jax.ShapeDtypeStruct((*tokens.shape, targets), kind) for kind in (np.int32, np.float32))
         )
-        batch = sft.Batch(tokens, weights, valid, expected if targets else None)
+        places = jax.ShapeDtypeStruct((count, *shape, counted), np.int32)
+        batch = sft.Batch(tokens, weights, valid, expected if targets else None, places if counted else None)
         return self.layout.put_candidates((jax.ShapeDtypeStruct((count,), np.int32), batch))
 
     def blank_step(self, base: dict, recipe: Recipe, lanes: Lanes, size: tuple[int, int]) -> Call:
@@ -119,7 +128,7 @@ class Calls:
         full = recipe.lora is None
         on_device = batch.tokens.size // batch.tokens.shape[0] // self.layout.devices
         model = self.model(1.0 if full else recipe.lora.scale, on_device)
-        program = sft.Program(model, recipe.optimizer, self.settings.loss_chunk)
+        program = sft.Program(model, recipe.optimizer, self.chunk(on_device // batch.tokens.shape[-1]))
 
         def run(frozen, state, batch, hyper):
             state, value = sft.sft_step(program, frozen, state, batch, hyper)
@@ -185,25 +194,29 @@ class Calls:
         args = weights.base, weights.extra, state, keys, self.layout.put(until), constraint
         return Call(f"decode {weights.scale} {rules}", split, args, donate=(2,))
 
-    def score(self, weights: Weights, tokens, mask) -> Call:
-        """Log-likelihood [C, Q] of the masked tokens of rows [C, Q, T]."""
-        model = self.model(weights.scale)
+    def score(self, weights: Weights, tokens, mask, places=None) -> Call:
+        """Log-likelihood [C, Q] of the masked tokens of rows [C, Q, T]; their places [C, Q, P], as in inner/loss.py."""
+        model, chunk = self.model(weights.scale), self._chunk_of(tokens)
 
-        def score(base, extra, tokens, mask):
-            return loss.log_likelihood(model, {"params": base, **extra}, tokens, mask, self.settings.loss_chunk)
+        def score(base, extra, tokens, mask, places):
+            return loss.log_likelihood(model, {"params": base, **extra}, tokens, mask, chunk, places)
 
-        mapped = map_candidates(score, (None, 0, 0, 0), 0, self.layout)
-        return Call(f"score {weights.scale}", mapped, (weights.base, weights.extra, tokens, mask))
+        mapped = map_candidates(score, (None, 0, 0, 0, None if places is None else 0), 0, self.layout)
+        return Call(f"score {weights.scale}", mapped, (weights.base, weights.extra, tokens, mask, places))
 
     def expect(self, base: dict, tokens, places, how: Distillation) -> Call:
         """What the base expects at places [C, Q, P] of tokens [C, Q, T] -> distill.Targets [C, Q, P, K]."""
-        model = self.model(1.0)
+        model, chunk = self.model(1.0), self._chunk_of(tokens)
 
         def expect(base, tokens, places):
-            return distill.teacher_targets(model, base, tokens, places, (how, self.settings.loss_chunk))
+            return distill.teacher_targets(model, base, tokens, places, (how, chunk))
 
         mapped = map_candidates(expect, (None, 0, 0), 0, self.layout)
         return Call(f"expect {how}", mapped, (base, tokens, places))
+
+    def _chunk_of(self, tokens) -> int:
+        """`chunk` for rows [C, Q, T] that the devices share."""
+        return self.chunk(tokens.shape[0] * tokens.shape[1] // self.layout.devices)
 
 
 def fold_key(seed: jax.Array) -> jax.Array:

@@ -78,20 +78,23 @@ class Engine:
         steps = packing.schedule_steps(candidates, recipe.batch)
         shape, calls = (recipe.accumulation, recipe.batch_size), self.calls
         filled = [packing.fill_step(slotted, step, shape, lanes) for step in steps]
+        counted = [packing.counted_places(weights) for _, _, weights, _ in filled]
+        widths = [0 if places is None else places.shape[-1] for places in counted]
         sizes = {
-            ((len(chosen), tokens.shape[-1]), packing.targets_width(slotted, step))
-            for step, (chosen, tokens, *_) in zip(steps, filled, strict=True)
+            ((len(chosen), tokens.shape[-1]), packing.targets_width(slotted, step), width)
+            for step, (chosen, tokens, *_), width in zip(steps, filled, widths, strict=True)
         }
         self.programs.prepare(
             [calls.step(base, state, hyper, recipe, calls.blank_batch(shape, *size)) for size in sorted(sizes)]
         )
         values = []
-        for step, (chosen, *arrays) in zip(steps, filled, strict=True):
+        for step, (chosen, *arrays), places in zip(steps, filled, counted, strict=True):
             self.usage.real += _real_tokens(slotted, step)
             self.usage.slots += arrays[0].size
             local = np.array(chosen, np.int32) % lanes.each
             expected = packing.fill_targets(slotted, step, arrays[0].shape, lanes)
-            batch = self.layout.put_candidates((local, sft.Batch(*arrays, expected and Targets(*expected))))
+            data = sft.Batch(*arrays, expected and Targets(*expected), places)
+            batch = self.layout.put_candidates((local, data))
             state, loss_now = self.programs.run(calls.step(base, state, hyper, recipe, batch))
             values.append(loss_now)
         losses: list[list[float]] = [[] for _ in candidates]

@@ -202,6 +202,21 @@ def fill_step(
     return chosen, tokens.reshape(split), weights.reshape(split), valid
 
 
+def counted_places(weights: np.ndarray) -> np.ndarray | None:
+    """Places of the tokens whose loss weight [..., T] is not 0, int32 [..., P] rising, and 0 behind them.
+
+    P is one, two or three quarters of T, one bucket for all rows; None where more would be needed. The first token of a
+    row is none of them.
+    """
+    counts = weights[..., 1:] != 0
+    quarter = weights.shape[-1] // 4
+    width = max(1, -(-int(counts.sum(-1).max()) // quarter)) * quarter
+    if width > 3 * quarter:
+        return None
+    places = np.argsort(~counts, axis=-1, kind="stable")[..., :width]
+    return np.where(np.take_along_axis(counts, places, -1), places + 1, 0).astype(np.int32)
+
+
 def targets_width(slotted: Sequence[Sequence[Row]], step: Sequence[tuple[int, ...]]) -> int:
     """K of the teacher's targets at a step; 0 where none of its rows has any."""
     rows = [slotted[candidate][slot] for candidate, slots in enumerate(step) for slot in slots]

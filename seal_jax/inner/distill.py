@@ -18,7 +18,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from seal_jax.inner.loss import log_prob, of_logits, picked
+from seal_jax.inner.loss import log_prob, of_logits, picked, predicted
 from seal_jax.model.transformer import Transformer
 
 
@@ -51,8 +51,7 @@ def teacher_targets(
     """
     distillation, chunk = how
     variables = {"params": params}
-    hidden, _ = model.apply(variables, tokens)
-    hidden = jnp.take_along_axis(hidden, places[..., None] - 1, axis=1)
+    hidden, _ = predicted(model.apply(variables, tokens)[0], (), places)
 
     def top(logits):
         values, ids = jax.lax.top_k(logits, distillation.top_k)
@@ -73,17 +72,18 @@ def token_loss(how: Distillation, logits: jax.Array, tokens: jax.Array, targets:
 
 
 def weighted_loss(
-    model: Transformer, variables: dict, data: tuple[jax.Array, jax.Array, Targets], how: tuple[Distillation, int]
+    model: Transformer, variables: dict, data: tuple, how: tuple[Distillation, int], places: jax.Array | None = None
 ) -> jax.Array:
     """Sum over tokens of weight × loss, in nats; data: (tokens [B, T], weights [B, T], targets [B, T, K]).
 
-    The first token of a row never counts. `how` is that of `teacher_targets`.
+    The first token of a row never counts. `how` is that of `teacher_targets`, `places` that of loss.py.
     """
     (tokens, weights, targets), (distillation, chunk) = data, how
     hidden, _ = model.apply(variables, tokens)
+    weights = jnp.asarray(weights).at[:, 0].set(0)
+    hidden, (tokens, weights, targets) = predicted(hidden, (tokens, weights, targets), places)
 
     def loss(logits, tokens, targets):
         return token_loss(distillation, logits, tokens, targets)
 
-    after = jax.tree.map(lambda array: array[:, 1:], (tokens, targets))
-    return jnp.sum(of_logits(model, variables, loss, (hidden[:, :-1], *after), chunk) * weights[:, 1:])
+    return jnp.sum(of_logits(model, variables, loss, (hidden, tokens, targets), chunk) * weights)

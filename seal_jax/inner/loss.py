@@ -1,4 +1,8 @@
-"""Next-token loss and log-likelihood without ever holding logits for more than a chunk of positions."""
+"""Next-token loss and log-likelihood without ever holding logits for more than a chunk of positions.
+
+Of a row with a prompt only some tokens count. `places` [B, P] are theirs, padded with 0 (the first token never counts);
+the head is applied where these are predicted and nowhere else. Without places it is applied everywhere.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,11 +13,18 @@ import jax.numpy as jnp
 from seal_jax.model.transformer import Transformer
 
 
-def target_log_probs(model: Transformer, variables: dict, tokens: jax.Array, chunk: int) -> jax.Array:
-    """Log-probability of each token given those before it: tokens [B, T] -> [B, T] float32; 0 for the first one."""
-    hidden, _ = model.apply(variables, tokens)
-    log_probs = of_logits(model, variables, log_prob, (hidden[:, :-1], tokens[:, 1:]), chunk)
-    return jnp.pad(log_probs, ((0, 0), (1, 0)))
+def predicted(hidden: jax.Array, arrays: Any, places: jax.Array | None) -> tuple[jax.Array, Any]:
+    """(hidden states from which tokens are predicted, `arrays` at these tokens); hidden [B, T, D], arrays [B, T, ...].
+
+    The tokens are those at `places` -> [B, P, ...], or all but the first -> [B, T-1, ...].
+    """
+    if places is None:
+        return hidden[:, :-1], jax.tree.map(lambda array: array[:, 1:], arrays)
+
+    def take(array, at):
+        return jnp.take_along_axis(array, at.reshape(*at.shape, *(1,) * (array.ndim - 2)), axis=1)
+
+    return take(hidden, jnp.maximum(places - 1, 0)), jax.tree.map(lambda array: take(array, places), arrays)
 
 
 def of_logits(model: Transformer, variables: dict, function: Callable, arrays: tuple, chunk: int) -> Any:
@@ -53,11 +64,18 @@ def picked(logits: jax.Array, ids: jax.Array) -> jax.Array:
     return jnp.take_along_axis(logits, ids, axis=-1)
 
 
-def weighted_nll(model: Transformer, variables: dict, tokens: jax.Array, weights: jax.Array, chunk: int) -> jax.Array:
-    """Sum over tokens [B, T] of weight × negative log-probability, in nats; the first token of a row never counts."""
-    return -jnp.sum(target_log_probs(model, variables, tokens, chunk) * weights)
+def log_likelihood(
+    model: Transformer,
+    variables: dict,
+    tokens: jax.Array,
+    weights: jax.Array,
+    chunk: int,
+    places: jax.Array | None = None,
+) -> jax.Array:
+    """Sum over each row's tokens of weight × log-probability -> [B] in nats; tokens, weights [B, T].
 
-
-def log_likelihood(model: Transformer, variables: dict, tokens: jax.Array, mask: jax.Array, chunk: int) -> jax.Array:
-    """Log-likelihood [B] in nats of the masked tokens of each row: tokens, mask [B, T]."""
-    return jnp.sum(target_log_probs(model, variables, tokens, chunk) * mask, axis=-1)
+    The first token of a row never counts.
+    """
+    hidden, _ = model.apply(variables, tokens)
+    hidden, (tokens, weights) = predicted(hidden, (tokens, jnp.asarray(weights).at[:, 0].set(0)), places)
+    return jnp.sum(of_logits(model, variables, log_prob, (hidden, tokens), chunk) * weights, axis=-1)

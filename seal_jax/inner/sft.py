@@ -15,7 +15,7 @@ import optax
 
 from seal_jax.inner import distill
 from seal_jax.inner.distill import Distillation, Targets
-from seal_jax.inner.loss import weighted_nll
+from seal_jax.inner.loss import log_likelihood
 from seal_jax.model.transformer import Transformer
 
 SCHEDULES = ("linear", "cosine", "constant")
@@ -35,8 +35,8 @@ class Optimizer:
 
 @dataclass(frozen=True)
 class Program:
-    """All that is static in a step: model, optimizer, loss chunk (positions per application of the head), and how a
-    batch with a teacher's targets is distilled."""
+    """All that is static in a step: model, optimizer, loss chunk (positions of each sequence per application of the
+    head), and how a batch with a teacher's targets is distilled."""
 
     model: Transformer
     optimizer: Optimizer
@@ -54,12 +54,14 @@ class Hyper(NamedTuple):
 
 class Batch(NamedTuple):
     """One optimizer step's data: tokens int32 and loss weights float32 [A, B, T] (A micro-batches); valid [] bool;
-    where rows have a teacher its targets [A, B, T, K]."""
+    where rows have a teacher its targets [A, B, T, K]; the places of the tokens that count, int32 [A, B, P] as in
+    loss.py, where these are not nearly all."""
 
     tokens: jax.Array
     weights: jax.Array
     valid: jax.Array
     targets: Targets | None = None
+    places: jax.Array | None = None
 
 
 class State(NamedTuple):
@@ -105,15 +107,15 @@ def sft_step(program: Program, frozen: dict, state: State, batch: Batch, hyper: 
     """
     total = jnp.maximum(batch.weights[:, :, 1:].sum(), 1e-9)
 
-    def micro_loss(trainable, tokens, weights, targets):
+    def micro_loss(trainable, tokens, weights, targets, places):
         variables, chunk = {**frozen, **trainable}, program.loss_chunk
         if targets is None:
-            return weighted_nll(program.model, variables, tokens, weights, chunk) / total
+            return -log_likelihood(program.model, variables, tokens, weights, chunk, places).sum() / total
         how = program.distillation, chunk
-        return distill.weighted_loss(program.model, variables, (tokens, weights, targets), how) / total
+        return distill.weighted_loss(program.model, variables, (tokens, weights, targets), how, places) / total
 
     value_and_grad = jax.value_and_grad(micro_loss)
-    data = batch.tokens, batch.weights, batch.targets
+    data = batch.tokens, batch.weights, batch.targets, batch.places
     if batch.tokens.shape[0] == 1:
         loss, grads = value_and_grad(state.trainable, *jax.tree.map(lambda part: part[0], data))
     else:
