@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from tiny_training import LORA, VOCAB, random_adapter, stack, tiny_model
 
+from seal_jax.engine.packing import counted_places
 from seal_jax.inner import loss, sft
 from seal_jax.inner.sft import Batch, Hyper, Optimizer, Program
 from seal_jax.model.transformer import Transformer
@@ -16,6 +17,11 @@ from seal_jax.model.transformer import Transformer
 BATCH, LENGTH = 2, 14
 TOKENS = np.random.default_rng(0).integers(3, VOCAB, (BATCH, LENGTH)).astype(np.int32)
 WEIGHTS = np.random.default_rng(1).choice([0.0, 0.5, 1.0, 2.0], (BATCH, LENGTH)).astype(np.float32)
+# Where a weight is not 0, by hand; the rows have not equally many, and 0 pads.
+PLACES = np.zeros((BATCH, LENGTH), np.int32)
+for row in range(BATCH):
+    found = [place for place in range(1, LENGTH) if WEIGHTS[row, place]]
+    PLACES[row, : len(found)] = found
 
 
 @pytest.fixture(scope="module")
@@ -33,28 +39,33 @@ def plain():
 @pytest.mark.parametrize("chunk", [1, 5, 64])
 def test_log_probabilities(plain, chunk):
     model, variables, expected = plain
-    got = jax.jit(loss.target_log_probs, static_argnums=(0, 3))(model, variables, TOKENS, chunk)
-    assert got.shape == (BATCH, LENGTH) and got.dtype == jnp.float32
-    np.testing.assert_array_equal(got[:, 0], 0)
-    np.testing.assert_allclose(got[:, 1:], expected, atol=1e-5)
+
+    @jax.jit
+    def log_probs(variables):
+        hidden, tokens = loss.predicted(model.apply(variables, TOKENS)[0], TOKENS, None)
+        return loss.of_logits(model, variables, loss.log_prob, (hidden, tokens), chunk)
+
+    got = log_probs(variables)
+    assert got.shape == (BATCH, LENGTH - 1) and got.dtype == jnp.float32
+    np.testing.assert_allclose(got, expected, atol=1e-5)
 
 
 def test_weights_and_masks(plain):
     model, variables, expected = plain
     weighted = expected * WEIGHTS[:, 1:]
-    nll, likelihood = (
-        jax.jit(lambda weights, function=function: function(model, variables, TOKENS, weights, 5))
-        for function in (loss.weighted_nll, loss.log_likelihood)
-    )
+    everywhere = jax.jit(lambda weights: loss.log_likelihood(model, variables, TOKENS, weights, 5))
+    at_places = jax.jit(lambda weights: loss.log_likelihood(model, variables, TOKENS, weights, 5, PLACES))
     for first in (0.0, 9.0):  # the first token has nothing before it: whatever its weight, it does not count
         weights = WEIGHTS.copy()
         weights[:, 0] = first
-        np.testing.assert_allclose(nll(weights), -weighted.sum(), rtol=1e-5)
-        np.testing.assert_allclose(likelihood(weights), weighted.sum(1), rtol=1e-5)
+        for function in (everywhere, at_places):
+            np.testing.assert_allclose(function(weights), weighted.sum(1), rtol=1e-5)
 
 
-def test_chunks_give_the_same_gradient(plain):
-    """Of adapter and of all weights, the tied embedding among them: the head's part comes through the chunks."""
+@pytest.mark.parametrize("places", [None, PLACES])
+def test_chunks_give_the_same_gradient(places):
+    """Of adapter and of all weights, the tied embedding among them: the head's part comes through the chunks, applied
+    everywhere or to the tokens that count."""
     config, base = tiny_model(tied=True)
     model = Transformer(config, LORA.scale)
     variables = {"params": base, "lora": random_adapter(base)}
@@ -65,7 +76,7 @@ def test_chunks_give_the_same_gradient(plain):
         return -(picked * WEIGHTS[:, 1:]).sum()
 
     def chunked(variables):
-        return loss.weighted_nll(model, variables, TOKENS, WEIGHTS, 5)
+        return -loss.log_likelihood(model, variables, TOKENS, WEIGHTS, 5, places).sum()
 
     expected, got = (jax.jit(jax.grad(function))(variables) for function in (whole, chunked))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5 * np.abs(a).max()), expected, got)
@@ -85,8 +96,8 @@ def arrays_of(jaxpr):
                 yield from arrays_of(inner)
 
 
-def step_on_candidates(full, remat, chunk):
-    """A training step of three candidates, and arguments for it."""
+def step_on_candidates(full, remat, chunk, counted=24):
+    """A training step of three candidates, and arguments for it; `counted` of 24 tokens have a loss."""
     config, base = tiny_model(tied=True, vocab=1009)  # a prime greater than every other size here
     model = Transformer(config, LORA.scale, remat)
     program = Program(model, Optimizer(), chunk)
@@ -94,7 +105,8 @@ def step_on_candidates(full, remat, chunk):
     one = {"params": base} if full else {"lora": random_adapter(base)}
     state = jax.vmap(functools.partial(sft.init_state, program.optimizer))(stack([one] * 3))
     tokens = np.zeros((3, 1, 2, 24), np.int32)
-    batch = Batch(tokens, np.ones(tokens.shape, np.float32), np.ones(3, bool))
+    weights = np.broadcast_to(np.arange(24) < counted, tokens.shape).astype(np.float32)
+    batch = Batch(tokens, weights, np.ones(3, bool), places=counted_places(weights))
     hyper = Hyper(np.ones(3, np.float32), np.ones(3, np.int32), np.zeros(3, np.int32))
     step = jax.vmap(functools.partial(sft.sft_step, program), in_axes=(None, 0, 0, 0))
     return step, (frozen, state, batch, hyper)
@@ -120,6 +132,13 @@ def test_the_search_finds_whole_logits():
     step, args = step_on_candidates(False, False, 23)
     with pytest.raises(AssertionError):
         check_sizes(set(arrays_of(jax.make_jaxpr(step)(*args).jaxpr)), False, 4)
+
+
+def test_no_logits_of_tokens_that_do_not_count():
+    """Seven of 23 places count, which is within two quarters of the sequence, and a chunk may hold them all."""
+    step, args = step_on_candidates(False, False, 24, counted=8)
+    assert args[2].places.shape == (3, 1, 2, 12)
+    check_sizes(set(arrays_of(jax.make_jaxpr(step)(*args).jaxpr)), False, 12)
 
 
 def test_no_logits_of_more_than_a_chunk_are_compiled():

@@ -237,3 +237,22 @@ def test_filled_steps_hold_the_rows_and_nothing_else(described, micro, batch, sp
                 assert flat[index, place, :length].tolist() == list(shown.tokens)
                 assert loss[index, place, :length].tolist() == list(shown.weights)
                 assert not loss[index, place, length:].any()
+
+
+@settings(deadline=None)
+@given(st.integers(0, 2**32 - 1), st.sampled_from([8, 16, 40, 64]), st.floats(0, 1))
+def test_places_are_those_of_the_tokens_that_count(seed, length, share):
+    """Every such token but the first of its row, once; and few sizes."""
+    rng = np.random.default_rng(seed)
+    weights = np.where(rng.random((3, 2, 2, length)) < share, rng.choice([0.5, 1.0], (3, 2, 2, length)), 0)
+    places = packing.counted_places(weights.astype(np.float32))
+    wanted = [[t for t in range(1, length) if row[t]] for row in weights.reshape(12, length)]
+    most = max(map(len, wanted))
+    if places is None:
+        assert most > 3 * length / 4
+        return
+    assert places.dtype == np.int32 and places.shape[:3] == (3, 2, 2)
+    width = places.shape[3]
+    assert width in (length // 4, length // 2, 3 * length // 4) and width - length // 4 < max(most, 1) <= width
+    for row, found in zip(places.reshape(12, width).tolist(), wanted, strict=True):
+        assert row == found + [0] * (width - len(found))

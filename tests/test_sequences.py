@@ -1,10 +1,12 @@
 """From self-edits to training sequences: the paper's rules, Markdown, the forms, and how questions are asked."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from seal_jax.domains.domain import Example
+from seal_jax.domains.domain import Example, Prompt
 from seal_jax.domains.knowledge.corpus import Passage, Question
 from seal_jax.domains.knowledge.sequences import (
     Rules,
@@ -306,3 +308,21 @@ def test_gold_answer_continues_the_prompt():
     plain, chat = answer_example(PASSAGE, WHO, chat=False), answer_example(PASSAGE, WHO, chat=True)
     assert plain == Example(question_prompt(PASSAGE, WHO, False), " Ilse Torvald", False)
     assert chat == Example(question_prompt(PASSAGE, WHO, True), "Ilse Torvald", False)
+
+
+# ---------------------------------------------------------------- teachers
+
+
+def test_a_teacher_reads_the_passage_above_the_same_request():
+    """In both forms; the passage's own sequence has none, and without it the last line has one too."""
+    shown = f"{PASSAGE.title}\n{PASSAGE.context}\n\n"
+    text = "Question 1: Who?\nAnswer: Ilse\nQuestion 2: When?\nAnswer: 1811"
+    for form in ("plain", "chat"):
+        for passage in (True, False):
+            bare = training_examples(PASSAGE, text, Rules(form=form, include_passage=passage))
+            taught = training_examples(PASSAGE, text, Rules(form=form, include_passage=passage, teacher=True))
+            assert [replace(example, teacher=None) for example in taught] == bare and len(bare) == 2 + passage
+            assert [example.teacher is None for example in taught] == [False, False, True][: len(taught)]
+            for example in taught[:2]:
+                request = "" if form == "plain" else example.prompt.text
+                assert example.teacher == Prompt(shown + request, chat=form == "chat")

@@ -20,6 +20,10 @@ HYPER = Hyper(np.float32(0.05), np.int32(7), np.int32(2))
 step = jax.jit(sft.sft_step, static_argnums=0)
 
 
+def nll(*args):
+    return -loss.log_likelihood(*args).sum()
+
+
 @pytest.fixture(scope="module")
 def model():
     """Configuration, base and adapter."""
@@ -77,7 +81,7 @@ def test_steps_are_those_of_adamw(model):
     config, base, adapter = model
     how = program(config)
     gradient = jax.jit(
-        jax.grad(lambda a, b: loss.weighted_nll(how.model, {"params": base, "lora": a}, b.tokens[0], b.weights[0], 8))
+        jax.grad(lambda a, b: nll(how.model, {"params": base, "lora": a}, b.tokens[0], b.weights[0], 8))
     )
     state = sft.init_state(HOW, {"lora": adapter})
     leaves, tree = jax.tree.flatten(adapter)
@@ -124,7 +128,7 @@ def test_an_invalid_step_changes_nothing(model):
     for number in range(3):
         state, _ = step(how, frozen, state, batch(number), HYPER)
     assert all(np.abs(leaf).max() > 0 for leaf in jax.tree.leaves(state))  # momentum that could move the weights
-    for data in (batch(8, valid=False), Batch(*(np.zeros_like(part) for part in batch(8)))):
+    for data in (batch(8, valid=False), jax.tree.map(np.zeros_like, batch(8))):
         held, value = step(how, frozen, state, data, HYPER)
         same_bits(held, state)
         assert float(value) == 0.0
@@ -180,7 +184,7 @@ def test_finetune_is_a_loop_over_steps(model, monkeypatch):
         state, value = step(how, frozen, state, one, HYPER)
         expected.append(value)
     monkeypatch.setattr(sft, "sft_step", step)
-    stacked = Batch(*(np.stack(parts) for parts in zip(*data, strict=True)))
+    stacked = jax.tree.map(lambda *parts: np.stack(parts), *data)
     trained, losses = sft.finetune(how, frozen, {"lora": adapter}, stacked, HYPER)
     same_bits(trained, state.trainable)
     same_bits(losses, jnp.stack(expected))

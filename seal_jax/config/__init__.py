@@ -9,7 +9,9 @@ from seal_jax.config.science import (
     QV,
     Arc,
     Data,
+    Distill,
     Evaluation,
+    Inner,
     Judge,
     Knowledge,
     Model,
@@ -21,7 +23,7 @@ from seal_jax.config.science import (
 )
 
 __all__ = [
-    "ALL_PROJECTIONS", "DOMAINS", "DPO", "MACHINE", "QV", "Arc", "Config", "Data", "EngineConfig", "Evaluation",
-    "Export", "Judge", "Knowledge", "Metrics", "Model", "Outer", "Parallel", "Reward", "Sampling", "Training",
-    "Weighted", "at_size", "defaults", "from_dict", "unread",
+    "ALL_PROJECTIONS", "DOMAINS", "DPO", "MACHINE", "QV", "Arc", "Config", "Data", "Distill", "EngineConfig",
+    "Evaluation", "Export", "Inner", "Judge", "Knowledge", "Metrics", "Model", "Outer", "Parallel", "Reward",
+    "Sampling", "Training", "Weighted", "at_size", "defaults", "from_dict", "unread",
 ]  # fmt: skip

@@ -12,7 +12,7 @@ from typing import Any
 
 from seal_jax.config.fields import choice, number
 from seal_jax.config.machine import EngineConfig, Export, Metrics, Parallel
-from seal_jax.config.science import Arc, Data, Evaluation, Knowledge, Model, Outer, Reward, Sampling, Training
+from seal_jax.config.science import Arc, Data, Distill, Evaluation, Inner, Knowledge, Model, Outer, Reward, Sampling
 from seal_jax.errors import UserError
 
 
@@ -28,7 +28,7 @@ class Config:
     knowledge: Knowledge = Knowledge()
     arc: Arc = Arc()
     sampling: Sampling = Sampling()
-    inner: Training = Training()
+    inner: Inner = Inner()
     reward: Reward = Reward()
     outer: Outer = Outer()
     evaluation: Evaluation = Evaluation()
@@ -45,8 +45,8 @@ DOMAINS = ("knowledge", "arc")
 UNREAD = {
     "knowledge": ("arc",),
     "arc": (
-        "knowledge", "inner.learning_rate", "inner.epochs", "reward.judge", "evaluation.judge", "data.shuffle_seed",
-        "data.heldout_fraction", "model.chat", "outer.author",
+        "knowledge", "inner.learning_rate", "inner.epochs", "inner.objective", "inner.distill", "reward.judge",
+        "evaluation.judge", "data.shuffle_seed", "data.heldout_fraction", "model.chat", "outer.author",
     ),
 }  # fmt: skip
 
@@ -155,6 +155,8 @@ def _contradictions(config: Config) -> list[str]:
         problems.append("config.reward: accuracy_weight and likelihood_weight are both 0; set one of them above 0")
     if config.inner.rank == 0:
         problems.append("config.inner.rank: is 0 and must be at least 1: inner loops train adapters")
+    if config.inner.objective == "sft" and config.inner.distill != Distill():
+        problems.append("config.inner.distill: is set, but config.inner.objective is 'sft'; make that 'distill'")
     if config.arc.least_rate > config.arc.most_rate:
         problems.append("config.arc.least_rate: is greater than most_rate; make it smaller")
     if config.model.quantization != "none" and config.outer.sft.rank == 0:

@@ -12,7 +12,7 @@ class EngineConfig:
     candidates: int = number(8, 0)  # adapters trained together; 0: as many as fit memory_gib
     memory_gib: float = number(0.0, 0)  # of a device, with the weights; 0: what the device has, on a TPU or GPU
     decode_rows: int = number(64, 1)  # sequences decoded or scored together
-    loss_chunk: int = number(64, 1)  # positions of each sequence to which the head is applied at a time
+    loss_chunk: int = number(1024, 1)  # positions of all sequences of a step to which the head is applied at a time
     remat_above: int = number(1024, 0)  # tokens of one step above which blocks are recomputed in the backward pass
     segment: int = number(32, 1)  # tokens decoded between two looks of the host
     cache: str = "~/.cache/seal_jax"  # compiled programs; empty: none

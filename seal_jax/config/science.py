@@ -105,6 +105,26 @@ class Training:
 
 
 @dataclass(frozen=True)
+class Distill:
+    """Distillation of the passage as a prompt (arXiv 2412.14964): see inner/distill.py for the loss."""
+
+    top_k: int = number(20, 1, 1000)  # of the teacher's expectations at each token
+    temperature: float = number(2.0, above=0)
+    sft_weight: float = number(0.0, 0, 1)  # of the SFT loss in the mixture; 0: distillation alone
+
+
+@dataclass(frozen=True)
+class Inner(Training):
+    """The inner loop: a finetuning, and what each training sequence is learned from.
+
+    distill: from what the same weights expect with the passage in their prompt, and the passage itself by SFT.
+    """
+
+    objective: str = choice("sft", "sft", "distill")
+    distill: Distill = Distill()
+
+
+@dataclass(frozen=True)
 class Judge:
     """Who says whether an answer is right."""
 

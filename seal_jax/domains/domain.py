@@ -23,13 +23,15 @@ class Example:
     """One training sequence: the loss is on `text` (and on the closing EOS / end of turn if `closing`).
 
     Without a prompt the sequence is plain text and every token of it counts. With `whole` the loss is on the prompt as
-    well, the template's own words in it included.
+    well, the template's own words in it included. teacher: what a teacher that also knows the item reads before the
+    text, where the student is to learn from its expectations; not together with `whole`.
     """
 
     prompt: Prompt | None
     text: str
     closing: bool
     whole: bool = False
+    teacher: Prompt | None = None
 
 
 @dataclass(frozen=True)

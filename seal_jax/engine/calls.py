@@ -17,7 +17,8 @@ from seal_jax.engine.packing import Lanes
 from seal_jax.engine.programs import Call
 from seal_jax.engine.recipe import Recipe
 from seal_jax.engine.weights import Weights
-from seal_jax.inner import dpo, loss, sampling, sft
+from seal_jax.inner import distill, dpo, loss, sampling, sft
+from seal_jax.inner.distill import Distillation
 from seal_jax.inner.sampling import DECODING_AXES, Constraint, Decoder, Decoding, Sampling
 from seal_jax.model.lora import LoraConfig, init_adapter, merge
 from seal_jax.model.transformer import ModelConfig, Transformer
@@ -36,6 +37,10 @@ class Calls:
         """The model with adapters of this scale (1 without any); above `settings.remat_above` tokens of a training
         step, blocks are recomputed in the backward pass."""
         return Transformer(self.config, scale, tokens > self.settings.remat_above)
+
+    def chunk(self, rows: int) -> int:
+        """Positions of each of so many sequences on a device to which the head is applied at a time."""
+        return max(1, self.settings.loss_chunk // rows)
 
     # Inner loops: candidates with an adapter each
 
@@ -63,7 +68,9 @@ class Calls:
         """
         local, data = batch
         on_device = data.tokens.size // data.tokens.shape[1] // self.layout.devices
-        program = sft.Program(self.model(recipe.lora.scale, on_device), recipe.optimizer, self.settings.loss_chunk)
+        model = self.model(recipe.lora.scale, on_device)
+        chunk = self.chunk(on_device // data.tokens.shape[-1])
+        program = sft.Program(model, recipe.optimizer, chunk, recipe.distillation)
         step = jax.vmap(functools.partial(sft.sft_step, program), in_axes=(None, 0, 0, 0))
         split = split_candidates(_on_lanes(step), (None, 0, 0, 0, 0), 0, self.layout)
 
@@ -73,20 +80,29 @@ class Calls:
 
         return Call(f"step {recipe}", run, ({"params": base}, state, local, data, hyper), donate=(1,))
 
-    def blank_batch(self, shape: tuple[int, int], size: tuple[int, int]) -> tuple:
+    def blank_batch(
+        self, shape: tuple[int, int], size: tuple[int, int], targets: int = 0, counted: int = 0
+    ) -> tuple:
         """The `batch` of `step` as structs: `shape` is (micro-batches, sequences in each), `size` is (lanes computed,
-        sequence length)."""
+        sequence length). `targets`: the teacher's at each token, 0 without a teacher; `counted`: the places of tokens
+        that count, 0 for all of them, which takes most memory."""
         count, length = size
         tokens = jax.ShapeDtypeStruct((count, *shape, length), np.int32)
         weights = jax.ShapeDtypeStruct((count, *shape, length), np.float32)
-        batch = sft.Batch(tokens, weights, jax.ShapeDtypeStruct((count,), np.bool_))
+        valid = jax.ShapeDtypeStruct((count,), np.bool_)
+        expected = distill.Targets(
+            *(jax.ShapeDtypeStruct((*tokens.shape, targets), kind) for kind in (np.int32, np.float32))
+        )
+        places = jax.ShapeDtypeStruct((count, *shape, counted), np.int32)
+        batch = sft.Batch(tokens, weights, valid, expected if targets else None, places if counted else None)
         return self.layout.put_candidates((jax.ShapeDtypeStruct((count,), np.int32), batch))
 
     def blank_step(self, base: dict, recipe: Recipe, lanes: Lanes, size: tuple[int, int]) -> Call:
         """The `step` of a chunk with so many lanes, on structs; `size` as in `blank_batch`."""
         numbers = [jax.ShapeDtypeStruct((lanes.total,), kind) for kind in (np.float32, np.int32, np.int32)]
         hyper = self.layout.put_candidates(sft.Hyper(*numbers))
-        batch = self.blank_batch((recipe.accumulation, recipe.batch_size), size)
+        targets = recipe.distillation.top_k if recipe.distillation else 0
+        batch = self.blank_batch((recipe.accumulation, recipe.batch_size), size, targets)
         return self.step(base, self.blank_state(base, lanes.total, recipe), hyper, recipe, batch)
 
     # Outer SFT: one model on all devices
@@ -122,7 +138,7 @@ class Calls:
     def _teaching(self, recipe: Recipe, tokens) -> sft.Program:
         on_device = tokens.size // tokens.shape[0] // self.layout.devices
         model = self.model(1.0 if recipe.lora is None else recipe.lora.scale, on_device)
-        return sft.Program(model, recipe.optimizer, self.settings.loss_chunk)
+        return sft.Program(model, recipe.optimizer, self.chunk(on_device // tokens.shape[-1]))
 
     def _one_model(self, name: str, step: Callable, base: dict, state: sft.State, data: tuple) -> Call:
         """step(frozen, state, *data) -> (state, loss) of an adapter, or of all weights, spread over the devices."""
@@ -191,15 +207,29 @@ class Calls:
         args = weights.base, weights.extra, state, keys, self.layout.put(until), constraint
         return Call(f"decode {weights.scale} {rules}", split, args, donate=(2,))
 
-    def score(self, weights: Weights, tokens, mask) -> Call:
-        """Log-likelihood [C, Q] of the masked tokens of rows [C, Q, T]."""
-        model = self.model(weights.scale)
+    def score(self, weights: Weights, tokens, mask, places=None) -> Call:
+        """Log-likelihood [C, Q] of the masked tokens of rows [C, Q, T]; their places [C, Q, P], as in inner/loss.py."""
+        model, chunk = self.model(weights.scale), self._chunk_of(tokens)
 
-        def score(base, extra, tokens, mask):
-            return loss.log_likelihood(model, {"params": base, **extra}, tokens, mask, self.settings.loss_chunk)
+        def score(base, extra, tokens, mask, places):
+            return loss.log_likelihood(model, {"params": base, **extra}, tokens, mask, chunk, places)
 
-        mapped = map_candidates(score, (None, 0, 0, 0), 0, self.layout)
-        return Call(f"score {weights.scale}", mapped, (weights.base, weights.extra, tokens, mask))
+        mapped = map_candidates(score, (None, 0, 0, 0, None if places is None else 0), 0, self.layout)
+        return Call(f"score {weights.scale}", mapped, (weights.base, weights.extra, tokens, mask, places))
+
+    def expect(self, base: dict, tokens, places, how: Distillation) -> Call:
+        """What the base expects at places [C, Q, P] of tokens [C, Q, T] -> distill.Targets [C, Q, P, K]."""
+        model, chunk = self.model(1.0), self._chunk_of(tokens)
+
+        def expect(base, tokens, places):
+            return distill.teacher_targets(model, base, tokens, places, (how, chunk))
+
+        mapped = map_candidates(expect, (None, 0, 0), 0, self.layout)
+        return Call(f"expect {how}", mapped, (base, tokens, places))
+
+    def _chunk_of(self, tokens) -> int:
+        """`chunk` for rows [C, Q, T] that the devices share."""
+        return self.chunk(tokens.shape[0] * tokens.shape[1] // self.layout.devices)
 
 
 def fold_key(seed: jax.Array) -> jax.Array:

@@ -11,7 +11,7 @@ import numpy as np
 
 from seal_jax.config import EngineConfig
 from seal_jax.engine import generation as decoding
-from seal_jax.engine import packing
+from seal_jax.engine import packing, teacher
 from seal_jax.engine.calls import Calls
 from seal_jax.engine.generation import Generation, Sample
 from seal_jax.engine.packing import Candidate, Lanes, Row
@@ -20,6 +20,7 @@ from seal_jax.engine.programs import Call, Programs
 from seal_jax.engine.recipe import Recipe
 from seal_jax.engine.weights import Weights
 from seal_jax.inner import dpo, sft
+from seal_jax.inner.distill import Distillation, Targets
 from seal_jax.model.lora import LoraConfig
 from seal_jax.model.transformer import ModelConfig
 from seal_jax.parallel import CANDIDATE, Layout, fetch, fetch_all, make_layout
@@ -67,7 +68,8 @@ class Engine:
         """Train one chunk of candidates together -> (adapters with a leading axis of lanes, losses of each candidate).
 
         losses[c] is float32, in nats per weighted token, one for each optimizer step of candidate c in order; NaN
-        means that its training diverged. Candidates must have the same data order (see `packing.plan_chunks`).
+        means that its training diverged. Candidates must have the same data order (see `packing.plan_chunks`). Rows
+        with a teacher's targets (see `with_targets`) are learned by `recipe.distillation`.
         """
         lanes = Lanes.holding(len(candidates), self.layout.devices)
         seeds = np.array(lanes.spread([c.seed for c in candidates]), np.uint32)
@@ -77,16 +79,23 @@ class Engine:
         steps = packing.schedule_steps(candidates, recipe.batch)
         shape, calls = (recipe.accumulation, recipe.batch_size), self.calls
         filled = [packing.fill_step(slotted, step, shape, lanes) for step in steps]
-        sizes = {(len(chosen), tokens.shape[-1]) for chosen, tokens, _, _ in filled}
+        counted = [packing.counted_places(weights) for _, _, weights, _ in filled]
+        widths = [0 if places is None else places.shape[-1] for places in counted]
+        sizes = {
+            ((len(chosen), tokens.shape[-1]), packing.targets_width(slotted, step), width)
+            for step, (chosen, tokens, *_), width in zip(steps, filled, widths, strict=True)
+        }
         self.programs.prepare(
-            [calls.step(base, state, hyper, recipe, calls.blank_batch(shape, size)) for size in sorted(sizes)]
+            [calls.step(base, state, hyper, recipe, calls.blank_batch(shape, *size)) for size in sorted(sizes)]
         )
         values = []
-        for step, (chosen, *arrays) in zip(steps, filled, strict=True):
+        for step, (chosen, *arrays), places in zip(steps, filled, counted, strict=True):
             self.usage.real += _real_tokens(slotted, step)
             self.usage.slots += arrays[0].size
             local = np.array(chosen, np.int32) % lanes.each
-            batch = self.layout.put_candidates((local, sft.Batch(*arrays)))
+            expected = packing.fill_targets(slotted, step, arrays[0].shape, lanes)
+            data = sft.Batch(*arrays, expected and Targets(*expected), places)
+            batch = self.layout.put_candidates((local, data))
             state, loss_now = self.programs.run(calls.step(base, state, hyper, recipe, batch))
             values.append(loss_now)
         losses: list[list[float]] = [[] for _ in candidates]
@@ -96,6 +105,10 @@ class Engine:
                 if slots:
                     losses[candidate].append(loss_of[lanes.of(candidate)])
         return state.trainable["lora"], [np.array(lane, np.float32) for lane in losses]
+
+    def with_targets(self, base: dict, rows: Sequence[Row], how: Distillation) -> dict[Row, Row]:
+        """Those of the rows that have a teacher, which is the base, each with the targets of their texts."""
+        return teacher.with_targets(self.calls, self.programs, base, rows, how)
 
     def init_adapters(self, base: dict, seeds, recipe: Recipe) -> sft.State:
         """Training state of fresh adapters, one for each of the seeds [C, n] on the devices."""

@@ -113,7 +113,8 @@ def log_likelihood(
         row = rows[c][q]
         tokens[lane, place, : len(row.tokens)] = row.tokens
         mask[lane, place, : len(row.tokens)] = row.weights
-    out = fetch(programs.run(calls.score(weights, *calls.layout.put_candidates((tokens, mask)))))
+    arrays = calls.layout.put_candidates((tokens, mask, packing.counted_places(mask)))
+    out = fetch(programs.run(calls.score(weights, *arrays)))
     return [[float(out[places[c, q]]) for q in range(len(lane))] for c, lane in enumerate(rows)]
 
 

@@ -5,18 +5,29 @@ the whole chunk: every candidate sees a uniformly random order of its own data, 
 sequences of similar length, so that little padding is needed.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
 
 @dataclass(frozen=True)
 class Row:
-    """One training sequence: token ids and their loss weights, of equal length."""
+    """One training sequence: token ids and their loss weights, of equal length.
+
+    teacher: ids of what a teacher reads before the text, where there is one; the text begins at the first token that
+    has a loss weight and goes to the end. targets: what it expects there, (ids int32, probabilities float32) [text, K].
+    """
 
     tokens: tuple[int, ...]
     weights: tuple[float, ...]
+    teacher: tuple[int, ...] = ()
+    targets: tuple[np.ndarray, np.ndarray] | None = field(default=None, compare=False)
+
+    @property
+    def text(self) -> tuple[int, ...]:
+        """The ids from the first token that has a loss weight on."""
+        return self.tokens[next((i for i, weight in enumerate(self.weights) if weight), len(self.tokens)) :]
 
 
 @dataclass(frozen=True)
@@ -183,12 +194,60 @@ def fill_step(
     tokens = np.zeros((len(chosen), micro * batch, bucket(longest)), np.int32)
     weights = np.zeros(tokens.shape, np.float32)
     valid = np.zeros(len(chosen), bool)
+    for index, place, row in _placed(slotted, step, chosen, lanes):
+        valid[index] = True
+        tokens[index, place, : len(row.tokens)] = row.tokens
+        weights[index, place, : len(row.tokens)] = row.weights
+    split = (len(chosen), micro, batch, tokens.shape[-1])
+    return chosen, tokens.reshape(split), weights.reshape(split), valid
+
+
+def counted_places(weights: np.ndarray) -> np.ndarray | None:
+    """Places of the tokens whose loss weight [..., T] is not 0, int32 [..., P] rising, and 0 behind them.
+
+    P is one, two or three quarters of T, one bucket for all rows; None where more would be needed. The first token of a
+    row is none of them.
+    """
+    counts = weights[..., 1:] != 0
+    quarter = weights.shape[-1] // 4
+    width = max(1, -(-int(counts.sum(-1).max()) // quarter)) * quarter
+    if width > 3 * quarter:
+        return None
+    places = np.argsort(~counts, axis=-1, kind="stable")[..., :width]
+    return np.where(np.take_along_axis(counts, places, -1), places + 1, 0).astype(np.int32)
+
+
+def targets_width(slotted: Sequence[Sequence[Row]], step: Sequence[tuple[int, ...]]) -> int:
+    """K of the teacher's targets at a step; 0 where none of its rows has any."""
+    rows = [slotted[candidate][slot] for candidate, slots in enumerate(step) for slot in slots]
+    return max((row.targets[0].shape[1] for row in rows if row.targets is not None), default=0)
+
+
+def fill_targets(
+    slotted: Sequence[Sequence[Row]], step: Sequence[tuple[int, ...]], shape: tuple[int, ...], lanes: Lanes
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """The teacher's targets of one step, aligned with its tokens: ids int32 and probabilities float32 [c, A, B, T, K].
+
+    `shape` is that of the tokens, [c, A, B, T]. Rows without a teacher have probabilities of 0. None where no row has
+    one.
+    """
+    width = targets_width(slotted, step)
+    if not width:
+        return None
+    count, micro, batch, length = shape
+    ids = np.zeros((count, micro * batch, length, width), np.int32)
+    probs = np.zeros(ids.shape, np.float32)
+    for index, place, row in _placed(slotted, step, computed_lanes(step, lanes), lanes):
+        if row.targets is not None:
+            end = len(row.tokens)
+            begin = end - len(row.targets[0])
+            ids[index, place, begin:end], probs[index, place, begin:end] = row.targets
+    return ids.reshape(*shape, width), probs.reshape(*shape, width)
+
+
+def _placed(slotted, step, chosen: Sequence[int], lanes: Lanes) -> Iterator[tuple[int, int, Row]]:
+    """The rows of a step, each with its places among the chosen lanes and in its lane."""
     place_of = {lane: place for place, lane in enumerate(chosen)}
     for candidate, slots in enumerate(step):
         for place, slot in enumerate(slots):
-            index, row = place_of[lanes.of(candidate)], slotted[candidate][slot]
-            valid[index] = True
-            tokens[index, place, : len(row.tokens)] = row.tokens
-            weights[index, place, : len(row.tokens)] = row.weights
-    split = (len(chosen), micro, batch, tokens.shape[-1])
-    return chosen, tokens.reshape(split), weights.reshape(split), valid
+            yield place_of[lanes.of(candidate)], place, slotted[candidate][slot]

@@ -2,19 +2,24 @@
 
 from dataclasses import dataclass
 
-from seal_jax.config import Training
+from seal_jax.config import Inner, Training
+from seal_jax.inner.distill import Distillation
 from seal_jax.inner.sft import Optimizer
 from seal_jax.model.lora import LoraConfig
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """The adapter (None: all weights are trained), micro-batch size, gradient accumulation steps, and optimizer."""
+    """The adapter (None: all weights are trained), micro-batch size, gradient accumulation steps, and optimizer.
+
+    distillation: how rows that have a teacher are learned; None: as those that have none.
+    """
 
     lora: LoraConfig | None
     batch_size: int
     accumulation: int
     optimizer: Optimizer
+    distillation: Distillation | None = None
 
     @property
     def batch(self) -> int:
@@ -26,4 +31,6 @@ def recipe(training: Training) -> Recipe:
     """The recipe of a config group such as `config.inner`; rank 0 trains all weights."""
     lora = LoraConfig(training.rank, training.alpha, training.targets) if training.rank else None
     optimizer = Optimizer(training.schedule, clip_norm=training.clip_norm, weight_decay=training.weight_decay)
-    return Recipe(lora, training.batch_size, training.accumulation, optimizer)
+    how = training.distill if isinstance(training, Inner) and training.objective == "distill" else None
+    distillation = how and Distillation(how.top_k, how.temperature, how.sft_weight)
+    return Recipe(lora, training.batch_size, training.accumulation, optimizer, distillation)

@@ -21,6 +21,7 @@ def world(config: Config) -> World:
         include_passage=how.include_passage,
         closing=how.closing,
         chain_of_thought=how.chain_of_thought,
+        teacher=config.inner.objective == "distill",
     )
     train, evaluation, note = corpus.splits(config.data, config.seed)
 

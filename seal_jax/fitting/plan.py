@@ -171,7 +171,7 @@ class Plan:
         lanes, rows = self._asked_lanes(), packing.count_bucket(self.asked_rows)
         shape = lanes.total, rows, packing.bucket(self.load.question)
         arrays = self.engine.layout.put_candidates((_struct(np.int32, *shape), _struct(np.float32, *shape)))
-        read = self._read(1, self._head_chunks(shape[2]))
+        read = self._read(1, self._head_chunks(lanes.each * rows, shape[2]))
         return Program(SCORE, self.engine.calls.score(self._weights(True), *arrays), read)
 
     def merge(self) -> Program:
@@ -226,7 +226,7 @@ class Plan:
         """Bytes of weights read for one gradient of so many rows on a device: in the forward and the backward pass, and
         for recomputed activations (those of the head always are)."""
         passes = 3 if rows * length > self.config.engine.remat_above else 2
-        return self._read(passes, 3 * self._head_chunks(length))
+        return self._read(passes, 3 * self._head_chunks(rows, length))
 
     def _read(self, passes: int = 1, heads: int = 1) -> float:
         """Bytes of weights in so many passes over the blocks and uses of the head (the embedding table is only looked
@@ -234,9 +234,9 @@ class Plan:
         head = on_device(self.base.get("lm_head", self.base["embed"]))
         return passes * on_device(self.base["layers"]) + heads * head
 
-    def _head_chunks(self, length: int) -> int:
-        """Chunks of positions in which the head is applied to rows of so many tokens."""
-        return -(-(length - 1) // self.config.engine.loss_chunk)
+    def _head_chunks(self, rows: int, length: int) -> int:
+        """Chunks of positions in which the head is applied to so many rows of a device, all of whose tokens count."""
+        return -(-(length - 1) // self.engine.calls.chunk(rows))
 
     def _asked_lanes(self) -> Lanes:
         return Lanes.holding(self.candidates * self.asked_chunks, self.engine.layout.devices)

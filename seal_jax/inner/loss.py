@@ -1,4 +1,11 @@
-"""Next-token loss and log-likelihood without ever holding logits for more than a chunk of positions."""
+"""Next-token loss and log-likelihood without ever holding logits for more than a chunk of positions.
+
+Of a row with a prompt only some tokens count. `places` [B, P] are theirs, padded with 0 (the first token never counts);
+the head is applied where these are predicted and nowhere else. Without places it is applied everywhere.
+"""
+
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -6,38 +13,69 @@ import jax.numpy as jnp
 from seal_jax.model.transformer import Transformer
 
 
-def target_log_probs(model: Transformer, variables: dict, tokens: jax.Array, chunk: int) -> jax.Array:
-    """Log-probability of each token given those before it: tokens [B, T] -> [B, T] float32; 0 for the first one.
+def predicted(hidden: jax.Array, arrays: Any, places: jax.Array | None) -> tuple[jax.Array, Any]:
+    """(hidden states from which tokens are predicted, `arrays` at these tokens); hidden [B, T, D], arrays [B, T, ...].
+
+    The tokens are those at `places` -> [B, P, ...], or all but the first -> [B, T-1, ...].
+    """
+    if places is None:
+        return hidden[:, :-1], jax.tree.map(lambda array: array[:, 1:], arrays)
+
+    def take(array, at):
+        return jnp.take_along_axis(array, at.reshape(*at.shape, *(1,) * (array.ndim - 2)), axis=1)
+
+    return take(hidden, jnp.maximum(places - 1, 0)), jax.tree.map(lambda array: take(array, places), arrays)
+
+
+def of_logits(model: Transformer, variables: dict, function: Callable, arrays: tuple, chunk: int) -> Any:
+    """`function(logits, *others)` of all positions; `arrays` are (hidden states [B, T, D], *others [B, T, ...]).
 
     The head is applied to at most `chunk` positions at a time, in equal parts, and recomputed in the backward pass, so
-    the largest array of logits is [B, chunk, V].
+    the largest array of logits is [B, chunk, V]. The results of `function` are arrays [B, T, ...].
     """
-    hidden, _ = model.apply(variables, tokens)
-    hidden, targets = hidden[:, :-1], tokens[:, 1:]
-    batch, length, width = hidden.shape
+    batch, length = arrays[0].shape[:2]
     parts = -(-length // chunk)
     chunk = -(-length // parts)
     pad = parts * chunk - length
-    hidden = jnp.pad(hidden, ((0, 0), (0, pad), (0, 0))).reshape(batch, -1, chunk, width).swapaxes(0, 1)
-    targets = jnp.pad(targets, ((0, 0), (0, pad))).reshape(batch, -1, chunk).swapaxes(0, 1)
     head = {"params": variables["params"]}
 
+    def split(array):
+        array = jnp.pad(array, ((0, 0), (0, pad)) + ((0, 0),) * (array.ndim - 2))
+        return array.reshape(batch, parts, chunk, *array.shape[2:]).swapaxes(0, 1)
+
+    def joined(array):
+        return array.swapaxes(0, 1).reshape(batch, length + pad, *array.shape[3:])[:, :length]
+
     @jax.checkpoint
-    def one_chunk(hidden, targets):
-        logits = model.apply(head, hidden, method="logits")
-        picked = jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
-        return picked - jax.nn.logsumexp(logits, axis=-1)
+    def one_chunk(part):
+        hidden, *others = part
+        return function(model.apply(head, hidden, method="logits"), *others)
 
-    log_probs = jax.lax.map(lambda pair: one_chunk(*pair), (hidden, targets))
-    log_probs = log_probs.swapaxes(0, 1).reshape(batch, length + pad)[:, :length]
-    return jnp.pad(log_probs, ((0, 0), (1, 0)))
+    return jax.tree.map(joined, jax.lax.map(one_chunk, jax.tree.map(split, arrays)))
 
 
-def weighted_nll(model: Transformer, variables: dict, tokens: jax.Array, weights: jax.Array, chunk: int) -> jax.Array:
-    """Sum over tokens [B, T] of weight × negative log-probability, in nats; the first token of a row never counts."""
-    return -jnp.sum(target_log_probs(model, variables, tokens, chunk) * weights)
+def log_prob(logits: jax.Array, tokens: jax.Array) -> jax.Array:
+    """Log-probability of tokens [...] by logits [..., V]."""
+    return picked(logits, tokens[..., None])[..., 0] - jax.nn.logsumexp(logits, axis=-1)
 
 
-def log_likelihood(model: Transformer, variables: dict, tokens: jax.Array, mask: jax.Array, chunk: int) -> jax.Array:
-    """Log-likelihood [B] in nats of the masked tokens of each row: tokens, mask [B, T]."""
-    return jnp.sum(target_log_probs(model, variables, tokens, chunk) * mask, axis=-1)
+def picked(logits: jax.Array, ids: jax.Array) -> jax.Array:
+    """The logits [..., V] of the tokens ids [..., K] -> [..., K]."""
+    return jnp.take_along_axis(logits, ids, axis=-1)
+
+
+def log_likelihood(
+    model: Transformer,
+    variables: dict,
+    tokens: jax.Array,
+    weights: jax.Array,
+    chunk: int,
+    places: jax.Array | None = None,
+) -> jax.Array:
+    """Sum over each row's tokens of weight × log-probability -> [B] in nats; tokens, weights [B, T].
+
+    The first token of a row never counts.
+    """
+    hidden, _ = model.apply(variables, tokens)
+    hidden, (tokens, weights) = predicted(hidden, (tokens, jnp.asarray(weights).at[:, 0].set(0)), places)
+    return jnp.sum(of_logits(model, variables, log_prob, (hidden, tokens), chunk) * weights, axis=-1)

@@ -5,6 +5,7 @@ What is trained is a dict of collections: `{'lora': adapter}` beside the frozen 
 candidate axis: callers vmap.
 """
 
+import operator
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -13,7 +14,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from seal_jax.inner.loss import weighted_nll
+from seal_jax.inner import distill
+from seal_jax.inner.distill import Distillation, Targets
+from seal_jax.inner.loss import log_likelihood
 from seal_jax.model.transformer import Transformer
 
 SCHEDULES = ("linear", "cosine", "constant")
@@ -33,11 +36,13 @@ class Optimizer:
 
 @dataclass(frozen=True)
 class Program:
-    """All that is static in a step: model, optimizer, loss chunk (positions per application of the head)."""
+    """All that is static in a step: model, optimizer, loss chunk (positions of each sequence per application of the
+    head), and how a batch with a teacher's targets is distilled."""
 
     model: Transformer
     optimizer: Optimizer
     loss_chunk: int
+    distillation: Distillation | None = None
 
 
 class Hyper(NamedTuple):
@@ -49,11 +54,15 @@ class Hyper(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """One optimizer step's data: tokens int32 and loss weights float32 [A, B, T] (A micro-batches); valid [] bool."""
+    """One optimizer step's data: tokens int32 and loss weights float32 [A, B, T] (A micro-batches); valid [] bool;
+    where rows have a teacher its targets [A, B, T, K]; the places of the tokens that count, int32 [A, B, P] as in
+    loss.py, where these are not nearly all."""
 
     tokens: jax.Array
     weights: jax.Array
     valid: jax.Array
+    targets: Targets | None = None
+    places: jax.Array | None = None
 
 
 class State(NamedTuple):
@@ -100,11 +109,15 @@ def sft_step(program: Program, frozen: dict, state: State, batch: Batch, hyper: 
     """
     total = jnp.maximum((batch.weights[:, :, 1:] != 0).sum(), 1)
 
-    def micro_loss(trainable, tokens, weights):
-        variables = {**frozen, **trainable}
-        return weighted_nll(program.model, variables, tokens, weights, program.loss_chunk) / total
+    def micro_loss(trainable, tokens, weights, targets, places):
+        variables, chunk = {**frozen, **trainable}, program.loss_chunk
+        if targets is None:
+            return -log_likelihood(program.model, variables, tokens, weights, chunk, places).sum() / total
+        how = program.distillation, chunk
+        return distill.weighted_loss(program.model, variables, (tokens, weights, targets), how, places) / total
 
-    return descend(program.optimizer, state, micro_loss, (batch.tokens, batch.weights), batch.valid, hyper)
+    micros = batch.tokens, batch.weights, batch.targets, batch.places
+    return descend(program.optimizer, state, micro_loss, micros, batch.valid, hyper)
 
 
 def descend(
@@ -136,7 +149,7 @@ def finetune(program: Program, frozen: dict, trainable: dict, batches: Batch, hy
     """The plain loop over steps that defines what is right: batches [S, A, B, T] -> (trained, losses [S])."""
     state, losses = init_state(program.optimizer, trainable), []
     for step in range(batches.tokens.shape[0]):
-        batch = Batch(*(part[step] for part in batches))
+        batch = jax.tree.map(operator.itemgetter(step), batches)
         state, loss = sft_step(program, frozen, state, batch, hyper)
         losses.append(loss)
     return state.trainable, jnp.stack(losses)

@@ -46,9 +46,10 @@ class Actor:
         return jax.tree.map(fetch, self.base) if self.quantization == "none" else self.source.params
 
     def row(self, example: Example) -> Row:
-        """An example as tokens and loss weights."""
+        """An example as tokens and loss weights, and what its teacher reads before them."""
         tokens, weights = self.tokenizer.encode_example(example)
-        return Row(tuple(tokens), tuple(weights))
+        teacher = [] if example.teacher is None else self.tokenizer.encode_prompt(example.teacher)
+        return Row(tuple(tokens), tuple(weights), tuple(teacher))
 
     def stopper(self, texts: Sequence[str]) -> Callable[[list[int]], bool] | None:
         """Whether tokens hold one of the texts that end a row, for Engine.generate; None where there are none."""

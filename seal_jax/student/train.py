@@ -55,8 +55,15 @@ def chunks(student: Actor, candidates: Sequence[Candidate], training: Training) 
 
 
 def train(student: Actor, candidates: Sequence[Candidate], training: Training) -> Adapters:
-    """Train inner loops, chunk by chunk, each with an adapter of its own that starts without effect."""
+    """Train inner loops, chunk by chunk, each with an adapter of its own that starts without effect.
+
+    Where the objective is to distill, the student's own weights are the teacher, which reads every sequence once.
+    """
     how, parts, order = recipe(training), [], []
+    if how.distillation:
+        rows = [row for one in candidates for row in one.rows]
+        taught = student.engine.with_targets(student.base, rows, how.distillation)
+        candidates = [replace(one, rows=tuple(taught.get(row, row) for row in one.rows)) for one in candidates]
     losses: list = [None] * len(candidates)
     for chunk in chunks(student, candidates, training):
         tree, found = student.engine.finetune(student.base, [candidates[i] for i in chunk], how)

@@ -4,7 +4,7 @@ Whatever a model writes is valid input: text that holds nothing useful gives the
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from seal_jax.domains.domain import Example, Prompt
 from seal_jax.domains.knowledge.corpus import Passage, Question
@@ -42,6 +42,7 @@ class Rules:
     closing: bool = False  # the end of text, or of the assistant's turn, is inside the loss
     chain_of_thought: bool = False  # only what follows the line 'Implications:' is trained on
     split_sentences: bool = False  # each sentence of a line is a sequence of its own
+    teacher: bool = False  # every sequence but the passage itself has a teacher that has read the passage
 
     def __post_init__(self) -> None:
         if self.form not in ("plain", "chat"):
@@ -59,15 +60,29 @@ def training_texts(passage: Passage, completion: str, rules: Rules) -> list[str]
 
 
 def training_examples(passage: Passage, completion: str, rules: Rules) -> list[Example]:
-    """The same sequences as examples, in the form that the rules name."""
+    """The same sequences as examples, in the form that the rules name, with their teacher's prompts if it has any.
+
+    The passage has no teacher: its words are given, and there is nothing that another reader could add to them.
+    """
     if rules.form == "plain":
-        return [Example(None, text, rules.closing) for text in training_texts(passage, completion, rules)]
-    found = [_chat_example(passage, text, rules.closing) for text in split_completion(completion, rules)]
-    examples = [example for example in found if example is not None]
-    if rules.include_passage:
-        request = Prompt(PASSAGE_REQUEST.format(topic=passage.title), chat=True)
-        examples.append(Example(request, passage.context, rules.closing))
-    return examples
+        examples = [Example(None, text, rules.closing) for text in training_texts(passage, completion, rules)]
+    else:
+        found = [_chat_example(passage, text, rules.closing) for text in split_completion(completion, rules)]
+        examples = [example for example in found if example is not None]
+        if rules.include_passage:
+            request = Prompt(PASSAGE_REQUEST.format(topic=passage.title), chat=True)
+            examples.append(Example(request, passage.context, rules.closing))
+    if not rules.teacher:
+        return examples
+    own = len(examples) - rules.include_passage
+    taught = [replace(example, teacher=with_passage(passage, example.prompt)) for example in examples[:own]]
+    return taught + examples[own:]
+
+
+def with_passage(passage: Passage, prompt: Prompt | None) -> Prompt:
+    """The same request below the title and the passage; without a request the plain passage, to be continued."""
+    shown = f"{passage.title}\n{passage.context}\n\n"
+    return Prompt(shown, chat=False) if prompt is None else replace(prompt, text=shown + prompt.text)
 
 
 def split_completion(completion: str, rules: Rules) -> list[str]:
