@@ -19,7 +19,7 @@ def get_config(size: str = "") -> ConfigDict:
     # every row, the rows differ in their self-edits alone. The paper's setting is student="".
     config.model.update(policy="smollm2-135m-instruct", student="initial", system="empty")
     config.data.update(train_items=16, evaluation_items=30)
-    # Chosen by right answers on the shipped corpus (docs/results.md), where the likelihood of the gold phrase falls while
+    # Chosen by right answers on the shipped corpus (docs/results.md), where the gold phrase becomes less likely while
     # the model learns to answer. Turns of a chat, a sentence each, with the loss on the assistant's; an empty system
     # message saves 16 tokens of each sequence, of about 45.
     config.knowledge.update(form="chat", closing=True, split_sentences=True, include_passage=False)

@@ -13,8 +13,8 @@ def get_config(size: str = "") -> ConfigDict:
     config = ConfigDict(defaults("knowledge"))
     config.model.update(policy="smollm2-135m-instruct", student="initial", system="empty")
     config.data.update(train="shipped:train", evaluation="shipped:test", train_items=8, evaluation_items=10)
-    # What a model of 135M parameters needs is not what 7B need; what was measured stands in docs/results.md. The passage
-    # is left out of the lessons: it costs two fifths of their tokens, and its sentences teach as much without it.
+    # What a model of 135M parameters needs is not what 7B need; what was measured stands in docs/results.md. The
+    # passage is left out of the lessons: it costs two fifths of their tokens, and its sentences teach as much alone.
     config.knowledge.update(form="chat", closing=True, split_sentences=True, include_passage=False)
     config.sampling.update(temperature=0.7, max_new_tokens=128)
     config.inner.update(rank=16, alpha=32.0, targets=ALL_PROJECTIONS, learning_rate=2e-3, epochs=4)
