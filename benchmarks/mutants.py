@@ -25,7 +25,9 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("outer", "rewards", "authors", "student", "experiments")
-TESTS = ("select", "seeds", "rewards", "improvers", "rollouts", "authors", "student", "actor", "worlds", "loop")
+TESTS = (
+    "select", "seeds", "rewards", "racing", "improvers", "rollouts", "authors", "student", "actor", "worlds", "loop"
+)  # fmt: skip
 SECONDS = 120  # for the tests of one mutant
 SWAPS = {
     ast.Eq: ast.NotEq, ast.NotEq: ast.Eq, ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt,
@@ -112,7 +114,7 @@ def is_killed(copied: Path, package: str) -> bool:
         if name.startswith(gone) or name.split(".")[0] in tests:
             del sys.modules[name]
     first = {
-        "outer": ("improvers", "select", "rollouts", "loop"), "rewards": ("rewards",), "authors": ("authors",),
+        "outer": ("improvers", "select", "rollouts", "loop"), "rewards": ("rewards", "racing"), "authors": ("authors",),
         "student": ("student", "actor"), "experiments": ("loop", "actor", "worlds"),
     }  # fmt: skip
     order = [*first.get(package, ()), *(name for name in TESTS if name not in first.get(package, ()))]

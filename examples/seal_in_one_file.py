@@ -71,10 +71,9 @@ def training_data(passage: dict, edit: str, chat: bool) -> list[tuple[str | None
     lines = lines[len(lines) > 1 and lines[1].startswith("1.") :][:30]  # without the heading of a numbered list
     if not chat:
         return [(None, f"{passage['title']}\n{text}") for text in [*lines, passage["context"]]]
-    topic = f"about this topic: {passage['title']}"
     facts = [re.sub(r"^(\d{1,3}[.)]|[-*•])[ \t]+", "", line) for line in lines]  # without the marker of a list
-    data = [(f"Tell me something {topic}", fact) for fact in facts if any(map(str.isalnum, fact))]
-    return [*data, (f"Tell me everything you know {topic}", passage["context"])]
+    data = [(f"Topic: {passage['title']}", fact) for fact in facts if any(map(str.isalnum, fact))]
+    return [*data, (f"Tell me everything you know about this topic: {passage['title']}", passage["context"])]
 
 
 # ---- The model: tokens, sampling, log-likelihood.

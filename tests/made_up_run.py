@@ -84,7 +84,7 @@ def item(split: str, name: str, questions: int) -> dict:
 
 def edit(stage: dict, name: str, sample: int, rng) -> dict:
     count = int(rng.integers(2, 6))
-    lines = [f"{i + 1}. The harbour of {name} was built in {1800 + i} of stone from the hills." for i in range(count)]
+    lines = [f"{i + 1}. {name} has a harbour of {1800 + i} with a lighthouse of {i} storeys." for i in range(count)]
     tokens = list(range(20 * count))
     return {**stage, "item": name, "sample": sample, "text": "\n".join(lines), "tokens": tokens,
             "log_probs": [-0.5] * len(tokens), "finished": bool(rng.random() < 0.8), "problem": None,
@@ -97,7 +97,8 @@ def trial(stage: dict, name: str, value: float, questions: int, rng, gain: float
         **stage, "item": name, "sample": 0, "retrain": 0, "sequences": 4, "tokens": 200, "steps": 16,
         "loss": None if gain == 0 else float(3 - gain + rng.normal(0, 0.1)), "failure": None,
         "log_likelihood": (value + rng.normal(0, 1, questions)).tolist(),
-        "answers": [f"It is a lighthouse of {i} storeys" for i in range(questions)],
+        "answers": [f"It is a {'mill' if verdict is False else 'lighthouse'} of {i} storeys"
+                    for i, verdict in enumerate(verdicts)],
         "correct": verdicts, "cut": (rng.random(questions) < 0.3).tolist(), "heldout": [False] * questions,
         "judge": "lexical",
     }  # fmt: skip
@@ -105,12 +106,13 @@ def trial(stage: dict, name: str, value: float, questions: int, rng, gain: float
 
 def rollout(arm: str, number: int, name: str, samples: int, rng) -> dict:
     found = {"arm": arm, "round": number, "item": name, "rewards": None, "base": None, "heldout_rewards": None,
-             "heldout_base": None, "accuracies": None, "chosen": [int(rng.integers(samples))]}  # fmt: skip
+             "heldout_base": None, "accuracies": None, "retrains": None,
+             "chosen": [int(rng.integers(samples))]}  # fmt: skip
     if arm == "random":
         return found
     rewards, heldout = (rng.normal(0.6 + 0.2 * number, 0.25, samples).tolist() for _ in range(2))
     return found | {"rewards": rewards, "base": 0.0, "heldout_rewards": heldout, "heldout_base": 0.0,
-                    "accuracies": rewards, "chosen": [int(np.argmax(rewards))]}  # fmt: skip
+                    "accuracies": rewards, "retrains": [2] * samples, "chosen": [int(np.argmax(rewards))]}  # fmt: skip
 
 
 def phase(stage: dict, rng) -> dict:

@@ -76,6 +76,11 @@ class PlainEngine:
         self.calls.append(("teach", len(candidate.rows), candidate, recipe))
         return {"w": np.array(trained(candidate, float(base["w"])))}, losses_of(candidate, recipe.batch)
 
+    def prefer(self, base, pairs, recipe, beta):
+        self.calls.append(("prefer", len(pairs.rejected), pairs, recipe, beta))
+        learned = number(trained(pairs.learner, float(base["w"])), pairs.rejected, beta)
+        return {"w": np.array(learned)}, losses_of(pairs.learner, recipe.batch)
+
     def merge(self, base, adapter, lora):
         return {"w": base["w"] + lora.scale * adapter["w"]}
 

@@ -36,7 +36,8 @@ def test_the_report_is_written_after_every_row(home, actors, tmp_path, monkeypat
     monkeypatch.setattr(assemble, "load_actor", actors)
     monkeypatch.setattr(html, "write", lambda path: written.append(read(path / "trials.jsonl")[-1]))
     tiny_run.run(tiny_run.tiny_values(home), tmp_path)
-    rows = [("base", 0), ("passage only", 0), ("SEAL", 0), ("SEAL", 1), ("random", 1)]
+    rules = [("base", 0), ("passage in context", 0), ("passage only", 0), ("sentences", 0)]
+    rows = [*rules, ("SEAL", 0), ("SEAL", 1), ("random", 1)]
     assert [(trial["arm"], trial["round"]) for trial in written] == rows
 
 

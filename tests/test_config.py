@@ -175,6 +175,39 @@ def test_a_reward_of_nothing_is_refused():
     assert "both 0" in mistakes(changed(reward__accuracy_weight=0.0, reward__likelihood_weight=0.0))
 
 
+@pytest.mark.parametrize(
+    ("improver", "path", "value", "reader"),
+    [
+        ("rest_em", "outer__dpo__beta", 0.5, "dpo"), ("rest_em", "outer__weighted__temperature", 0.5, "weighted"),
+        ("dpo", "outer__selection", "above_base", "rest_em"), ("dpo", "outer__weighted__temperature", 1, "weighted"),
+        ("weighted", "outer__dpo__beta", 1, "dpo"), ("weighted", "outer__selection", "correct", "rest_em"),
+    ],
+)  # fmt: skip
+def test_what_an_improver_does_not_read_is_refused(improver, path, value, reader):
+    text = mistakes(changed(outer__improver=improver, **{path: value}))
+    group = ".".join(path.split("__")[:2])
+    assert f"config.{group}: is set, but outer.improver is {improver!r}, which does not read it" in text
+    assert f"set outer.improver to {reader!r}" in text and text.count("config.") == 1
+    assert from_dict(changed(outer__improver=reader, **{path: value})).outer.improver == reader
+
+
+def test_improvers_take_the_usual_selection_of_their_domain():
+    for domain in DOMAINS:
+        assert from_dict(changed(domain, outer__improver="dpo", outer__dpo__beta=2)).outer.dpo.beta == 2.0
+    for path, value in (("outer__dpo__beta", 0.0), ("outer__weighted__temperature", 0), ("outer__improver", "ppo"),
+                        ("reward__allocation", "greedy")):  # fmt: skip
+        assert f"config.{path.replace('__', '.')}: " in mistakes(changed(**{path: value}))
+
+
+def test_a_race_is_refused_where_nothing_looks_for_the_best():
+    racing = {"reward__allocation": "racing"}
+    for selection in ("above_base", "correct", "random"):
+        text = mistakes(changed(outer__selection=selection, **racing))
+        assert "config.reward.allocation: is 'racing'" in text and f"outer.selection is {selection!r}" in text
+    for improver in ("rest_em", "weighted", "dpo"):
+        assert from_dict(changed(outer__improver=improver, **racing)).reward.allocation == "racing"
+
+
 def test_defaults_are_a_copy():
     values = defaults()
     before = copy.deepcopy(values)

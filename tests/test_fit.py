@@ -10,14 +10,14 @@ import jax.numpy as jnp
 import pytest
 
 from seal_jax import fit
-from seal_jax.config import Config, EngineConfig, Model, Parallel, Reward, Sampling, Training
+from seal_jax.config import Config, EngineConfig, Model, Outer, Parallel, Reward, Sampling, Training
 from seal_jax.errors import UserError
 from seal_jax.fitting import chips, report
 from seal_jax.fitting.flops import matmul_flops
 from seal_jax.fitting.hlo import Collective, collectives
 from seal_jax.fitting.measure import Measured, TooBig, fits, measure
 from seal_jax.fitting.models import PUBLISHED, abstract_weights, architecture
-from seal_jax.fitting.plan import ANSWER_DECODE, EDIT_DECODE, LONGEST, MERGE, SCORE, Plan, Workload
+from seal_jax.fitting.plan import ANSWER_DECODE, EDIT_DECODE, LINE, LONGEST, MERGE, SCORE, Plan, Workload
 from seal_jax.fitting.roofline import Part, Work, between, round_terms
 
 V5E = chips.CHIPS["v5e"]
@@ -313,6 +313,25 @@ def test_the_programs_of_a_round_are_those_of_the_engine(config, tmp_path):
         assert tokens.shape[0] * tokens.shape[1] == samples and tokens.shape[2] == room
     assert shapes[SCORE].shape == (4, 2)
     assert shapes[MERGE]["layers"].keys() == plan.base["layers"].keys()
+
+
+@pytest.mark.parametrize(("improver", "tokens"), [("rest_em", (5, 2, 64)), ("dpo", (5, 2, 2, 64))])
+def test_the_step_of_the_outer_loop_is_that_of_its_improver(config, improver, tokens):
+    sft = Training(rank=8, batch_size=2, accumulation=5)
+    made = dataclasses.replace(config, outer=Outer(improver=improver, sft=sft))
+    program = plan_of(made, jax.devices()[:1], 1).outer_step()
+    state, loss = jax.eval_shape(program.call.function, *program.call.args)
+    assert loss.shape == () and program.call.args[2].tokens.shape == tokens
+    assert jax.tree.structure(state) == jax.tree.structure(program.call.args[1])
+
+
+def test_weighted_sft_is_taught_all_self_edits(config):
+    work = dict.fromkeys(("outer SFT step", LINE, LONGEST), Work(1.0, 1.0, 1.0, 1.0))
+    counts = []
+    for improver in ("rest_em", "weighted", "dpo"):
+        plan = plan_of(dataclasses.replace(config, outer=Outer(improver=improver)), jax.devices()[:1], 1)
+        counts += [part.calls for part in plan.parts(work) if part.name == "outer SFT step"]
+    assert counts == [2 * 5, 2 * 25, 2 * 5]  # epochs × (50 passages, or 250 self-edits) / batches of 10
 
 
 def test_a_model_that_does_not_fit_is_refused_with_a_remedy(config, slice_of_four, capsys):

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from plain_engine import PlainEngine, Thing, losses_of, plain_actor, trained
+from plain_engine import PlainEngine, Thing, likelihood, losses_of, plain_actor, trained
 
 from seal_jax import seeds
 from seal_jax.authors.author import SelfEdit
@@ -12,9 +12,11 @@ from seal_jax.config import Training
 from seal_jax.domains.domain import Example, Prompt
 from seal_jax.engine.packing import Candidate
 from seal_jax.engine.recipe import recipe
+from seal_jax.outer.dpo import DPO, RandomPairs
 from seal_jax.outer.improver import Update
 from seal_jax.outer.rest_em import RandomSelection, RestEM, example, finetune, teachable
 from seal_jax.outer.rollouts import Rollout
+from seal_jax.outer.weighted import WeightedSFT, shares
 from seal_jax.runs.ledger import Ledger
 
 TRAINING = Training(rank=2, alpha=6.0, learning_rate=3e-3, epochs=3, accumulation=2, warmup_steps=1)
@@ -207,3 +209,101 @@ def test_finetune_keeps_the_order_of_the_rollouts():
     policy = plain_actor(PlainEngine())
     finetune(policy, ROLLOUTS[::-1], {"x": [1, 2], "y": [0]}, RestEM("best", TRAINING, "drop"), SEED)
     assert taught(policy)[0][0] == expected(policy, [(Y, "harmful"), (X, "best"), (X, "better")])
+
+
+# ---------------------------------------------------------------- reward-weighted SFT
+
+
+def test_shares_are_a_softmax_and_the_best_alone_counts_without_temperature():
+    rewards = [0.3, -1.0, 0.5]
+    powers = np.exp(np.array(rewards) / 0.4)
+    assert shares(rewards, 0.4) == pytest.approx((powers / powers.sum()).tolist())
+    assert shares([800.0, 0.0, 799.0], 1e-3) == [1.0, 0.0, 0.0] and shares([], 1.0) == []
+    assert shares([5.0, -5.0], 1e9) == pytest.approx([0.5, 0.5])
+
+
+def test_every_self_edit_with_a_reward_teaches_by_its_share_of_its_item():
+    policy = plain_actor()
+    more = [*ROLLOUTS, rollout(Y, 3, "mild", -1.5, base=1.0)]
+    update = WeightedSFT(0.5, TRAINING, "drop").improve(policy, more, SEED)
+    assert update.chosen == {"x": [1, 2], "y": [0, 3]}  # neither cut off, failed nor invalid
+    weights = [*shares([2.0, 3.0], 0.5), *shares([-2.0, -1.5], 0.5)]
+    assert sum(weights[:2]) == pytest.approx(1) and weights[1] / weights[0] == pytest.approx(np.exp(2))
+    plain = expected(policy, [(X, "better"), (X, "best"), (Y, "harmful"), (Y, "mild")])
+    [(learner, how)] = taught(policy)
+    assert how == recipe(TRAINING) and replace(learner, rows=()) == replace(plain, rows=())
+    for row, alike, weight in zip(learner.rows, plain.rows, weights, strict=True):
+        assert row.tokens == alike.tokens
+        assert row.weights == pytest.approx([2 * weight * w for w in alike.weights])  # 1 on average
+    assert update.facts["lessons"] == 4 and float(update.learned["w"]) == trained(learner, 1.0)
+
+
+def test_weights_of_items_are_equal_however_many_self_edits_they_have():
+    policy = plain_actor()
+    WeightedSFT(1.0, TRAINING, "open").improve(policy, ROLLOUTS[:5], SEED)
+    [(learner, _)] = taught(policy)
+    each = [max(row.weights) for row in learner.rows]
+    assert len(each) == 4 and sum(each[:3]) == pytest.approx(2) and each[3] == pytest.approx(2)
+
+
+def test_weighted_sft_without_rewards_learns_nothing():
+    policy = plain_actor()
+    update = WeightedSFT(1.0, TRAINING, "drop").improve(policy, [ROLLOUTS[0], ROLLOUTS[4]], SEED)
+    assert update == Update(None, {"x": [], "y": []}, {"lessons": 0}) and not policy.engine.calls
+
+
+# ---------------------------------------------------------------- DPO
+
+
+def preferred(policy):
+    """(pairs, recipe, beta) of every M-step by DPO."""
+    return [call[2:] for call in policy.engine.calls if call[0] == "prefer"]
+
+
+def rows_of(policy, texts):
+    return expected(policy, texts).rows
+
+
+def test_the_best_of_each_item_is_preferred_to_its_worst_and_the_policy_is_the_reference():
+    policy = plain_actor(PlainEngine(decode_rows=3))
+    more = [*ROLLOUTS, rollout(X, 3, "worse", -9.0), rollout(Y, 3, "mild", -1.5)]
+    update = DPO(0.2, TRAINING, "drop").improve(policy, more, SEED)
+    assert update.chosen == {"x": [2], "y": [3]} and update.rejected == {"x": [3], "y": [0]}
+    best = expected(policy, [(X, "best"), (Y, "mild")])
+    worst = rows_of(policy, [(X, "worse"), (Y, "harmful")])
+    reference = [likelihood(1.0, one) - likelihood(1.0, two) for one, two in zip(best.rows, worst, strict=True)]
+    [(pairs, how, beta)] = preferred(policy)
+    assert (how, beta) == (recipe(TRAINING), 0.2)
+    assert pairs.learner == best and pairs.rejected == worst and pairs.reference == pytest.approx(reference)
+    assert [call[1] for call in policy.engine.calls if call[0] == "log_likelihood"] == [3, 1]  # decode_rows at a time
+    assert update.facts == {"lessons": 2, "loss": pytest.approx(losses_of(best, 2)[-1])}
+    applied = DPO(0.2, TRAINING, "drop").apply(policy, update.learned)
+    assert float(applied.base["w"]) == pytest.approx(1.0 + 3.0 * float(update.learned["w"]))  # alpha / rank
+
+
+def test_items_whose_self_edits_earned_the_same_teach_nothing():
+    policy = plain_actor()
+    some = [rollout(X, 0, "one", 1.0), rollout(X, 1, "two", 1.0), rollout(Y, 0, "three", 1.0), rollout(Y, 1, "four")]
+    update = DPO(0.1, TRAINING, "drop").improve(policy, some, SEED)
+    assert update == Update(None, {"x": [], "y": []}, {"lessons": 0}, {"x": [], "y": []}) and not policy.engine.calls
+    update = DPO(0.1, TRAINING, "drop").improve(policy, [*some, rollout(Y, 2, "five", 2.0)], SEED)
+    assert (update.chosen, update.rejected) == ({"x": [], "y": [2]}, {"x": [], "y": [0]})
+    assert len(preferred(policy)[0][0].rejected) == 1
+
+
+def test_the_control_of_dpo_pairs_at_random_where_the_other_arm_had_a_pair(ledger):
+    pairs = set()
+    for run in range(60):
+        policy = plain_actor()
+        update = RandomPairs(0.2, TRAINING, "drop", (ledger, "SEAL")).improve(policy, MANY, (run, 2))
+        assert update.chosen["y"] == update.rejected["y"] == [] and update.facts["lessons"] == 1
+        [(found, _, _)] = preferred(policy)
+        texts = [policy.tokenizer.decode(row.tokens) for row in (found.learner.rows[0], found.rejected[0])]
+        assert all(f"x{pick['x'][0]}" in text
+                   for pick, text in zip((update.chosen, update.rejected), texts, strict=True))  # fmt: skip
+        pairs.add((update.chosen["x"][0], update.rejected["x"][0]))
+    valid = {0, 2, 3, 4, 5}
+    assert {side for pair in pairs for side in pair} == valid and len(pairs) > 15
+    assert any((b, a) in pairs for a, b in pairs)
+    again = [RandomPairs(0.2, TRAINING, "drop", (ledger, "SEAL")).improve(plain_actor(), MANY, SEED) for _ in "ab"]
+    assert again[0].chosen == again[1].chosen and not RandomPairs.needs_rewards and DPO.needs_rewards

@@ -1,5 +1,6 @@
 """The domain of passages: prompts, lessons, quizzes, grades and controls."""
 
+import dataclasses
 import json
 
 import pytest
@@ -80,14 +81,27 @@ def test_an_answer_too_few_is_an_error():
         knowledge().grade([(WEIR, ["Torvald"])])
 
 
-def test_the_controls_are_the_untrained_student_and_the_passage():
-    base, passage = knowledge().controls()
-    assert (base.name, base.kind, base.text(WEIR, 0)) == ("base", "untrained", None)
+@pytest.mark.parametrize("include_passage", [True, False])
+def test_the_controls_are_what_needs_no_policy(include_passage):
+    domain = knowledge(include_passage=include_passage)
+    base, shown, passage, rule = domain.controls()
+    assert (base.name, base.kind, base.text(WEIR, 0), base.domain) == ("base", "untrained", None, None)
+    assert (shown.name, shown.kind, shown.text(WEIR, 0)) == ("passage in context", "control", None)
     assert (passage.name, passage.kind, passage.text(WEIR, 0)) == ("passage only", "control", "")
-    assert knowledge().lesson(WEIR, passage.text(WEIR, 0), SEED, length).examples == (
+    assert passage.domain.lesson(WEIR, "", SEED, length).examples == (
         Example(None, "Dunmar weir\nTorvald built it in 1811.", False),
     )
-    assert [control.name for control in knowledge(include_passage=False).controls()] == ["base"]
+    text = "Torvald built it in 1811. It holds back the Oru."
+    assert rule.text(dataclasses.replace(WEIR, context=text), 0) == text.replace(". It", ".\nIt")
+
+
+def test_with_the_passage_in_context_it_stands_before_every_question():
+    domain = knowledge()
+    closed, opened = domain.quiz(WEIR, chat=True), domain.controls()[1].domain.quiz(WEIR, chat=True)
+    for asked, shown in zip(closed.prompts, opened.prompts, strict=True):
+        assert shown.text == f"{WEIR.title}\n{WEIR.context}\n\n{asked.text}"
+    assert [gold.prompt for gold in opened.gold] == list(opened.prompts)
+    assert [gold.text for gold in opened.gold] == [gold.text for gold in closed.gold]
 
 
 def test_what_is_shown_is_json():

@@ -171,7 +171,7 @@ def test_kill_9_and_the_same_command_again(single, tmp_path):
     command = [sys.executable, "-c", DYING, str(Path(__file__).parent), *arguments]
     result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == -signal.SIGKILL, result.stderr
-    assert len(read(tmp_path / "run" / "trials.jsonl")) == 10  # base 2, passage only 2, no RL 4, untrained of round 1 2
+    assert len(read(tmp_path / "run" / "trials.jsonl")) == 14  # four rules 2 each, no RL 4, untrained of round 1 2
     result = subprocess.run([sys.executable, "-m", "seal_jax.main", *arguments], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     assert tiny_run.records(tmp_path / "run") == tiny_run.records(workdir)

@@ -88,10 +88,10 @@ def test_what_failed_or_diverged_has_no_reward(weights):
 
 def test_scores_of_an_item():
     assert item_scores(BASE, [[BETTER, BASE], [BETTER]], LIKELIHOOD) == Scores(
-        [1.0, 2.0], 0.0, [8.0, 16.0], 0.0, [0.75, 1.0]
+        [1.0, 2.0], 0.0, [8.0, 16.0], 0.0, [0.75, 1.0], [2, 1]
     )
     plain = trial([-1.0], heldout=[False])
-    assert item_scores(plain, [[plain]], LIKELIHOOD) == Scores([0.0], 0.0, [None], None, [None])
+    assert item_scores(plain, [[plain]], LIKELIHOOD) == Scores([0.0], 0.0, [None], None, [None], [1])
 
 
 def test_a_failure_takes_no_reward_from_its_siblings_and_gets_none():

@@ -30,9 +30,9 @@ from seal_jax.student.train import teach
 from seal_jax.student.trials import Plan, Trial, run_trials
 
 ROWS = {
-    ("base", 0): "base", ("passage only", 0): "passage only", ("SEAL", 0): "self-edits, no RL",
-    ("SEAL", 1): "SEAL, round 1", ("SEAL", 2): "SEAL, round 2", ("random", 1): "random, round 1",
-    ("random", 2): "random, round 2",
+    ("base", 0): "base", ("passage in context", 0): "passage in context", ("passage only", 0): "passage only",
+    ("sentences", 0): "sentences", ("SEAL", 0): "self-edits, no RL", ("SEAL", 1): "SEAL, round 1",
+    ("SEAL", 2): "SEAL, round 2", ("random", 1): "random, round 1", ("random", 2): "random, round 2",
 }  # fmt: skip
 
 

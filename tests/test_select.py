@@ -1,6 +1,7 @@
 """Selection: pure functions from the rollouts of one item to the samples that teach."""
 
 from collections import Counter
+from dataclasses import replace
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -8,7 +9,7 @@ from hypothesis import strategies as st
 from seal_jax.authors.author import SelfEdit
 from seal_jax.domains.domain import Prompt
 from seal_jax.outer.rollouts import Rollout
-from seal_jax.outer.select import RULES, above_base, at_random, best, correct
+from seal_jax.outer.select import RULES, above_base, at_random, best, best_and_worst, correct, pair_at_random
 
 REWARDS = st.lists(st.none() | st.floats(-5, 5) | st.integers(-2, 2).map(float), min_size=1, max_size=8)
 
@@ -31,6 +32,11 @@ def test_rewards_that_differ_by_float_noise_are_equal():
     assert best(found([0.1 + 0.2 - 1e-12, 0.3, 0.30000000000000004])) == [0]
     assert best(found([0.3, 0.3 + 2e-9])) == [1]
     assert above_base(found([0.1 + 0.2, 0.3, 0.3 + 2e-9], base=0.3)) == [2]
+
+
+def test_best_is_one_that_was_not_dropped_from_the_race():
+    some = [replace(one, retrains=n) for one, n in zip(found([0.9, 0.1, 0.3, None]), (1, 3, 3, 5), strict=True)]
+    assert best(some) == [2] and best(some[:2]) == [1] and best(some[:1]) == [0] and best(some[3:]) == []
 
 
 def test_what_has_no_reward_is_never_chosen_even_if_all_others_do_harm():
@@ -56,6 +62,22 @@ def test_selections_by_their_definition(values, base):
     assert best(found(values)) == ([short.index(max(known))] if known else [])
     above = [k for k, value in enumerate(short) if value is not None and value > round(base, 9)]
     assert above_base(found(values, base)) == above
+
+
+def test_the_best_against_the_worst_and_nothing_between_equals():
+    assert best_and_worst(found([0.2, 0.9, None, -1.0, -1.0], first=2)) == [3, 5]
+    assert best_and_worst(found([0.3, 0.1 + 0.2, None])) == best_and_worst(found([0.3])) == []
+    assert best_and_worst(found([None, None])) == []
+    some = [replace(one, retrains=n) for one, n in zip(found([0.9, 0.1, 0.3, -0.2]), (1, 3, 3, 1), strict=True)]
+    assert best_and_worst(some) == [2, 3]  # the best is one that was not dropped, the worst may have been
+    assert best_and_worst(some[:2]) == []  # one that was dropped and earned more is not a worse one
+
+
+def test_a_random_pair_is_any_two_in_any_order():
+    some = found([1.0, None, 3.0], first=1)
+    pairs = Counter(tuple(pair_at_random(some, f"0/0/{item}")) for item in range(3000))
+    assert set(pairs) == {(a, b) for a in (1, 2, 3) for b in (1, 2, 3) if a != b} and min(pairs.values()) > 400
+    assert pair_at_random(some[:1], "0/0/x") == [] and pair_at_random(some, "s") == pair_at_random(some, "s")
 
 
 def test_a_random_choice_depends_on_the_seed_alone_and_not_on_rewards():

@@ -24,8 +24,17 @@ PASSAGE = Passage("p1", "Dunmar weir", "Ilse Torvald built the weir at Dunmar in
 LINES, WHOLE, THOUGHT = Rules(), Rules(split_newlines=False), Rules(chain_of_thought=True)
 NUMBERED = [f"{n}. Stone number {n} came from Hale." for n in range(1, 41)]
 
+SENTENCES = Rules(split_sentences=True)
+
 # (name, rules, completion, the expected texts without title and without the passage), each worked out by hand
 CASES = [
+    (
+        "sentences of lines",
+        SENTENCES,
+        "1. The weir is old. Dr. I. Torvald built it!\nIt holds 3.5 tons. \"Why?\" Nobody knows.",
+        ["The weir is old.", "Dr. I. Torvald built it!", "It holds 3.5 tons.", '"Why?"', "Nobody knows."],
+    ),
+    ("the first two", Rules(split_sentences=True, max_sequences=2), "Ab. Bo. Co. Do.", ["Ab.", "Bo."]),
     (
         "numbered list",
         LINES,

@@ -29,7 +29,7 @@ def row(key, same_as=None):
 def trial(key, item, likelihoods, correct=None, sample=0, **others):
     return {"split": "evaluation", "arm": key[0], "round": key[1], "purpose": "answers", "item": item, "sample": sample,
             "retrain": 0, "loss": None, "failure": None, "log_likelihood": likelihoods, "correct": correct, "cut": None,
-            "judge": "lexical", **others}  # fmt: skip
+            "answers": None, "judge": "lexical", **others}  # fmt: skip
 
 
 def recorded(trials, rows=None, **others):
@@ -149,6 +149,31 @@ def test_differences_are_paired_by_item():
     assert seal.over["over random"]["log_likelihood"].mean == 0.5
 
 
+def test_probabilities_have_a_column_and_paired_differences():
+    chances = {BASE: ([0.25, 0.5], [0.0]), NO_RL: ([0.9, None], [0.5]), SEAL: ([1.0, 1.0], [1.0])}
+    trials = [trial(key, name, [-1.0], [False] * len(values), probability=values)
+              for key, pair in chances.items() for name, values in zip("ab", pair, strict=True)]  # fmt: skip
+    base, no_rl, seal = lines(trials)
+    assert base.measures["expected"] == estimate([0.375, 0.0]) and no_rl.measures["expected"] == estimate([0.9, 0.5])
+    assert seal.measures["expected"] == estimate([1.0, 1.0], (0, 1)) and seal.measures["accuracy"].mean == 0
+    assert seal.over["over untrained"]["expected"] == estimate([0.625, 1.0])
+    table = cells.row_table([base, no_rl, seal], 2, words("knowledge"))
+    assert list(table.header[:4]) == ["row", "accuracy, %", "expected, %", "log-likelihood"]
+    assert [row[2].split()[0] for row in table.rows] == ["18.8", "70.0", "100.0"]
+    titles = [table.title for table in cells.difference_tables([base, no_rl, seal])]
+    assert titles[1] == "Difference in expected accuracy, points" and len(titles) == 3
+    text = " ".join(terminal.show_rows(recorded(trials), [base, no_rl, seal]).split())
+    assert "“expected”: mean of the judge's probabilities" in text and "Difference in expected accuracy" in text
+    assert scalars.points(recorded(trials), {BASE})["expected/base", 0] == 0.1875
+
+
+def test_a_judge_without_probabilities_has_no_such_column():
+    trials = [trial(BASE, "a", [-1.0], [True], probability=None), trial(NO_RL, "a", [-1.0], [True])]
+    found = lines(trials)
+    assert set(found[0].measures) == {"accuracy", "log_likelihood"} == set(found[1].over["over untrained"])
+    assert "expected" not in terminal.show_rows(recorded(trials), found)
+
+
 def test_rows_stand_in_the_order_of_their_declaration_and_only_they_are_rows():
     trials = [trial(SEAL, "a", [-1.0]), trial(BASE, "a", [-2.0]), trial(NO_RL, "a", [-3.0])]
     found = lines(trials, [row(BASE), row(SEAL), row(CONTROL)])
@@ -209,7 +234,7 @@ def test_unfinished_self_edits_by_row_and_round():
 
 def rollout(arm, number, item, chosen, rewards=None, **others):
     return {"arm": arm, "round": number, "item": item, "rewards": rewards, "base": None, "heldout_rewards": None,
-            "heldout_base": None, "accuracies": None, "chosen": chosen, **others}  # fmt: skip
+            "heldout_base": None, "accuracies": None, "retrains": None, "chosen": chosen, **others}  # fmt: skip
 
 
 def test_rounds_with_the_control_and_held_out_questions():
@@ -232,6 +257,15 @@ def test_rounds_with_the_control_and_held_out_questions():
     assert "chosen*" in text and "* These self-edits were selected by these very rewards" in text
     text = terminal.show_rounds(Recorded({}), [held, control])
     assert "*" not in text
+
+
+def test_the_best_of_a_race_is_one_that_was_not_dropped():
+    record = rollout("SEAL", 1, "a", [1], [9.0, 2.0, 3.0, None], base=0.0, retrains=[1, 3, 3, 4])
+    (only,) = tables.rounds([record])
+    assert (only.best.mean, only.chosen.mean, only.all.mean) == (3.0, 2.0, pytest.approx(14 / 3))
+    for rollouts, noted in (([record], True), ([rollout("SEAL", 1, "a", [1], [1.0, 2.0], retrains=[3, 3])], False)):
+        notes = cells.round_notes(Recorded({}, rollouts=rollouts), [only])
+        assert any("the mean of all is biased downwards" in note for note in notes) == noted
 
 
 def test_a_round_that_selected_nothing_and_has_no_held_out_questions():

@@ -18,14 +18,14 @@ from seal_jax.experiments import arc, assemble, knowledge
 def test_knowledge(home):
     values = tiny_run.tiny_values(home, knowledge={
         "prompt": "rewrite", "form": "chat", "split_newlines": False, "max_sequences": 7, "include_passage": False,
-        "closing": True, "chain_of_thought": False,
+        "closing": True, "chain_of_thought": False, "split_sentences": True,
     })  # fmt: skip
     world = knowledge.world(config.from_dict(values))
     assert [passage.context for passage in world.train] != [passage.context for passage in world.evaluation]
     assert {passage.context for passage in world.train} == {"The ferry to Bo0.", "The ferry to Bo1."}
     assert (world.chat_only, world.attempts, world.grammar(None), world.note) == (True, 1, None, "")
     domain = world.domain("a judge")
-    assert domain.rules == Rules("chat", False, 7, False, True, False) and domain.judge == "a judge"
+    assert domain.rules == Rules("chat", False, 7, False, True, False, True) and domain.judge == "a judge"
     assert domain.prompt == prompts.resolve("rewrite")
     assert (domain.learning_rate, domain.epochs) == (1e-2, 2)
     plain = knowledge.world(config.from_dict(tiny_run.tiny_values(home, knowledge={"chain_of_thought": True})))

@@ -5,6 +5,7 @@ from seal_jax.config.build import DOMAINS, MACHINE, Config, at_size, defaults, f
 from seal_jax.config.machine import EngineConfig, Export, Metrics, Parallel
 from seal_jax.config.science import (
     ALL_PROJECTIONS,
+    DPO,
     QV,
     Arc,
     Data,
@@ -18,10 +19,11 @@ from seal_jax.config.science import (
     Reward,
     Sampling,
     Training,
+    Weighted,
 )
 
 __all__ = [
-    "ALL_PROJECTIONS", "DOMAINS", "MACHINE", "QV", "Arc", "Config", "Data", "Distill", "EngineConfig", "Evaluation",
-    "Export", "Inner", "Judge", "Knowledge", "Metrics", "Model", "Outer", "Parallel", "Reward", "Sampling", "Training",
-    "at_size", "defaults", "from_dict", "unread",
+    "ALL_PROJECTIONS", "DOMAINS", "DPO", "MACHINE", "QV", "Arc", "Config", "Data", "Distill", "EngineConfig",
+    "Evaluation", "Export", "Inner", "Judge", "Knowledge", "Metrics", "Model", "Outer", "Parallel", "Reward",
+    "Sampling", "Training", "Weighted", "at_size", "defaults", "from_dict", "unread",
 ]  # fmt: skip

@@ -50,6 +50,9 @@ UNREAD = {
     ),
 }  # fmt: skip
 
+# What an improver reads of the group `outer`, and the others do not.
+OF_IMPROVER = {"rest_em": "selection", "weighted": "weighted", "dpo": "dpo"}
+
 # The paper's few-shot experiment (arXiv 2506.10943, few-shot learning), where it differs from the one on passages.
 # Answers: a grid of 30 x 30 cells with blanks between its digits has 1,830 tokens of Llama 3.
 ARC_DEFAULTS = {
@@ -158,6 +161,24 @@ def _contradictions(config: Config) -> list[str]:
         problems.append("config.arc.least_rate: is greater than most_rate; make it smaller")
     if config.model.quantization != "none" and config.outer.sft.rank == 0:
         problems.append("config.outer.sft.rank: is 0 (all weights), but quantized ones cannot be trained; set a rank")
+    return problems + _of_outer(config)
+
+
+def _of_outer(config: Config) -> list[str]:
+    """Fields that the chosen improver does not read, and a race for what it does not look for."""
+    outer, problems = config.outer, []
+    given, usual = dataclasses.asdict(outer), defaults(config.domain)["outer"]
+    for improver, name in OF_IMPROVER.items():
+        if improver != outer.improver and given[name] != usual[name]:
+            problems.append(
+                f"config.outer.{name}: is set, but outer.improver is {outer.improver!r}, which does not read it; take "
+                f"it out, or set outer.improver to {improver!r}"
+            )
+    if config.reward.allocation == "racing" and outer.improver == "rest_em" and outer.selection != "best":
+        problems.append(
+            "config.reward.allocation: is 'racing', which looks for the best self-edit of each item, but "
+            f"outer.selection is {outer.selection!r}; set it to 'equal', or outer.selection to 'best'"
+        )
     return problems
 
 

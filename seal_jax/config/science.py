@@ -48,6 +48,7 @@ class Knowledge:
     prompt: str = "implications"  # a family of domains/knowledge/prompts.py, or a text file with {title} and {context}
     form: str = choice("plain", "plain", "chat")  # training sequences as bare text, or as turns of a chat
     split_newlines: bool = True
+    split_sentences: bool = False  # each sentence of a line is a sequence of its own
     max_sequences: int = number(30, 1)
     include_passage: bool = True
     closing: bool = False  # end of text inside the loss
@@ -127,7 +128,7 @@ class Inner(Training):
 class Judge:
     """Who says whether an answer is right."""
 
-    kind: str = choice("lexical", "lexical", "local", "remote")
+    kind: str = choice("lexical", "lexical", "calibrated", "local", "remote")
     model: str = ""  # local: a model as in `model.policy` (empty: the policy's first weights); remote: its name
     url: str = "https://api.openai.com/v1"
     key: str = "OPENAI_API_KEY"  # name of the environment variable; empty: no key
@@ -140,18 +141,42 @@ class Reward:
 
     accuracy_weight: float = number(1.0, 0)
     likelihood_weight: float = number(0.0, 0)
-    retrains: int = number(3, 1)
+    retrains: int = number(3, 1)  # inner loops on each self-edit, with racing on average
+    # equal: as many on each. racing: all self-edits of an item first, then the better half again, and so on; it finds
+    # the best one more often at the same cost (rewards/racing.py)
+    allocation: str = choice("equal", "equal", "racing")
     judge: Judge = Judge()
     answer_tokens: int = number(64, 1)
 
 
 @dataclass(frozen=True)
+class Weighted:
+    """Reward-weighted SFT: an item's self-edits count by a softmax over reward / temperature (outer/weighted.py)."""
+
+    temperature: float = number(0.1, above=0)  # in units of the reward
+
+
+@dataclass(frozen=True)
+class DPO:
+    """Direct preference optimization (arXiv 2305.18290): each item's best self-edit against its worst (outer/dpo.py).
+
+    `outer.sft` says how it is trained, with pairs in place of sequences; its learning rate is best lower than for SFT.
+    """
+
+    beta: float = number(0.1, above=0)  # the price of leaving the policy before the step, in 1 / nats
+
+
+@dataclass(frozen=True)
 class Outer:
-    """ReST^EM: rounds, self-edits of each item, which of them teach the policy, and how."""
+    """Rounds, self-edits of each item, and how the policy learns from what they earned: ReST^EM in the paper."""
 
     rounds: int = number(2, 0)
     samples: int = number(5, 1)
     author: str = choice("policy", "policy", "file")  # of what is learned from; file: the passages' `completions`
+    # rest_em: SFT on the self-edits that `selection` chooses; weighted: SFT on all, by reward; dpo: best against worst
+    improver: str = choice("rest_em", "rest_em", "weighted", "dpo")
+    weighted: Weighted = Weighted()
+    dpo: DPO = DPO()
     # best: of each item; above_base: all that beat the untrained student; correct: all after which every answer is
     # right (few-shot learning in the paper); random: one of each item, whatever it earned
     selection: str = choice("best", "best", "above_base", "correct", "random")

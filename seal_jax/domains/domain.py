@@ -76,10 +76,14 @@ class Answered:
 
 @dataclass(frozen=True)
 class Graded:
-    """Answers as they are shown and recorded, with a verdict each: right, wrong, or None for not graded."""
+    """Answers as they are shown and recorded, with a verdict each: right, wrong, or None for not graded.
+
+    probabilities: how likely each answer is right, from 0 to 1, None for not graded; None from judges that give none.
+    """
 
     answers: list[str]
     verdicts: list[bool | None]
+    probabilities: list[float | None] | None = None
 
 
 @dataclass(frozen=True)
@@ -95,13 +99,15 @@ class Control:
     """A row of the table whose self-edits are written by a rule instead of a model.
 
     text(item, sample) is the self-edit, or None to train nothing. kind: 'untrained' for the row that the others are
-    compared with, where nothing is trained; 'control' for the others.
+    compared with, where nothing is trained; 'control' for the others. domain: as this row sees it, where it
+    differs, such as one that asks with the passage in the prompt.
     """
 
     name: str
     text: Callable[[Any, int], str | None]
     samples: int = 1
     kind: str = "control"
+    domain: "Domain | None" = None
 
 
 @dataclass(frozen=True)

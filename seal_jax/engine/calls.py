@@ -5,7 +5,7 @@ compiled before there is any data.
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import jax
@@ -17,7 +17,7 @@ from seal_jax.engine.packing import Lanes
 from seal_jax.engine.programs import Call
 from seal_jax.engine.recipe import Recipe
 from seal_jax.engine.weights import Weights
-from seal_jax.inner import distill, loss, sampling, sft
+from seal_jax.inner import distill, dpo, loss, sampling, sft
 from seal_jax.inner.distill import Distillation
 from seal_jax.inner.sampling import DECODING_AXES, Constraint, Decoder, Decoding, Sampling
 from seal_jax.model.lora import LoraConfig, init_adapter, merge
@@ -125,17 +125,30 @@ class Calls:
 
     def teach(self, base: dict, state: sft.State, hyper: sft.Hyper, recipe: Recipe, batch: sft.Batch) -> Call:
         """One optimizer step of one model -> (state, loss); batch.tokens [A, B, T] with B split over the devices."""
-        full = recipe.lora is None
-        on_device = batch.tokens.size // batch.tokens.shape[0] // self.layout.devices
-        model = self.model(1.0 if full else recipe.lora.scale, on_device)
-        program = sft.Program(model, recipe.optimizer, self.chunk(on_device // batch.tokens.shape[-1]))
+        step = functools.partial(sft.sft_step, self._teaching(recipe, batch.tokens))
+        return self._one_model(f"teach {recipe}", step, base, state, (batch, hyper))
 
-        def run(frozen, state, batch, hyper):
-            state, value = sft.sft_step(program, frozen, state, batch, hyper)
+    def prefer(
+        self, base: dict, state: sft.State, hyper: sft.Hyper, recipe: Recipe, batch: dpo.Pairs, beta: float
+    ) -> Call:
+        """One step of DPO of one model -> (state, loss); batch.tokens [A, B, 2, T], B split over the devices."""
+        step = functools.partial(dpo.dpo_step, dpo.Program(self._teaching(recipe, batch.tokens), beta))
+        return self._one_model(f"prefer {beta} {recipe}", step, base, state, (batch, hyper))
+
+    def _teaching(self, recipe: Recipe, tokens) -> sft.Program:
+        on_device = tokens.size // tokens.shape[0] // self.layout.devices
+        model = self.model(1.0 if recipe.lora is None else recipe.lora.scale, on_device)
+        return sft.Program(model, recipe.optimizer, self.chunk(on_device // tokens.shape[-1]))
+
+    def _one_model(self, name: str, step: Callable, base: dict, state: sft.State, data: tuple) -> Call:
+        """step(frozen, state, *data) -> (state, loss) of an adapter, or of all weights, spread over the devices."""
+        full = "params" in state.trainable
+
+        def run(frozen, state, *data):
+            state, value = step(frozen, state, *data)
             return self.layout.constrain(state, spread=full), value
 
-        frozen = {} if full else {"params": base}
-        return Call(f"teach {recipe}", run, (frozen, state, batch, hyper), donate=(1,))
+        return Call(name, run, ({} if full else {"params": base}, state, *data), donate=(1,))
 
     # Adapters as a whole
 

@@ -3,7 +3,7 @@
 Weights are always arguments, since the policy changes every round; the engine keeps what was compiled and counted.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import jax
@@ -15,10 +15,11 @@ from seal_jax.engine import packing, teacher
 from seal_jax.engine.calls import Calls
 from seal_jax.engine.generation import Generation, Sample
 from seal_jax.engine.packing import Candidate, Lanes, Row
-from seal_jax.engine.programs import Programs
+from seal_jax.engine.pairs import Pairs, pairs_of
+from seal_jax.engine.programs import Call, Programs
 from seal_jax.engine.recipe import Recipe
 from seal_jax.engine.weights import Weights
-from seal_jax.inner import sft
+from seal_jax.inner import dpo, sft
 from seal_jax.inner.distill import Distillation, Targets
 from seal_jax.model.lora import LoraConfig
 from seal_jax.model.transformer import ModelConfig
@@ -118,20 +119,51 @@ class Engine:
 
         With `recipe.lora` None all weights are trained, spread over all devices with their optimizer state (FSDP).
         """
-        state = self.init_teaching(base, self.layout.put(np.array(candidate.seed, np.uint32)), recipe)
-        hyper = self.layout.put(jax.tree.map(lambda value: value[0], _hyper([candidate], recipe.batch)))
-        slotted, steps = [packing.slots_of(candidate)], packing.schedule_steps([candidate], recipe.batch)
-        size = recipe.batch_size * self.layout.devices
-        shape = -(-recipe.batch // size), size
-        losses = []
-        for step in steps:
-            _, *arrays = packing.fill_step(slotted, step, shape, Lanes(1, 1))
-            self.usage.real += _real_tokens(slotted, step)
-            self.usage.slots += arrays[0].size
+        slotted = [packing.slots_of(candidate)]
+
+        def call(state: sft.State, hyper: sft.Hyper, step: list[tuple[int, ...]]) -> Call:
+            _, *arrays = packing.fill_step(slotted, step, self._shape(recipe), Lanes(1, 1))
+            self._count(slotted, step, arrays[0])
             tokens, weights, valid = (array[0] for array in arrays)
             tokens, weights = self.layout.put((tokens, weights), None, CANDIDATE)
             batch = sft.Batch(tokens, weights, self.layout.put(valid))
-            state, loss_now = self.programs.run(self.calls.teach(base, state, hyper, recipe, batch))
+            return self.calls.teach(base, state, hyper, recipe, batch)
+
+        return self._learn(base, candidate, recipe, call)
+
+    def prefer(self, base: dict, pairs: Pairs, recipe: Recipe, beta: float) -> tuple[dict, np.ndarray]:
+        """Train one model as `teach` does, by DPO on pairs of sequences, `recipe.batch` pairs a step."""
+        slotted, reference = pairs.slots()
+
+        def call(state: sft.State, hyper: sft.Hyper, step: list[tuple[int, ...]]) -> Call:
+            shape = self._shape(recipe)
+            _, *arrays = packing.fill_step(slotted, step * 2, shape, Lanes(2, 1))
+            self._count(slotted, step * 2, arrays[0])
+            arrays = [np.moveaxis(array, 0, 2) for array in arrays[:2]]
+            batch = dpo.Pairs(
+                *self.layout.put((*arrays, *pairs_of(step[0], reference, shape)), None, CANDIDATE),
+                self.layout.put(np.array(True)),
+            )
+            return self.calls.prefer(base, state, hyper, recipe, batch, beta)
+
+        return self._learn(base, pairs.learner, recipe, call)
+
+    def _shape(self, recipe: Recipe) -> tuple[int, int]:
+        """(micro-batches, sequences in each) of a step of one model on all devices."""
+        size = recipe.batch_size * self.layout.devices
+        return -(-recipe.batch // size), size
+
+    def _count(self, slotted: Sequence[Sequence[Row]], step: Sequence[tuple[int, ...]], tokens: np.ndarray) -> None:
+        self.usage.real += _real_tokens(slotted, step)
+        self.usage.slots += tokens.size
+
+    def _learn(self, base: dict, learner: Candidate, recipe: Recipe, call: Callable) -> tuple[dict, np.ndarray]:
+        """Every step of one model -> (adapter, or all weights; losses [S]). call(state, hyper, slots) is a step."""
+        state = self.init_teaching(base, self.layout.put(np.array(learner.seed, np.uint32)), recipe)
+        hyper = self.layout.put(jax.tree.map(lambda value: value[0], _hyper([learner], recipe.batch)))
+        losses = []
+        for step in packing.schedule_steps([learner], recipe.batch):
+            state, loss_now = self.programs.run(call(state, hyper, step))
             losses.append(loss_now)
         trained = state.trainable["params" if recipe.lora is None else "lora"]
         return trained, np.array([float(fetch(value)) for value in losses])

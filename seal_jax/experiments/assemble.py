@@ -12,7 +12,9 @@ from seal_jax.errors import UserError
 from seal_jax.experiments import arc, judging, knowledge
 from seal_jax.experiments.rounds import Arm, Setup
 from seal_jax.experiments.world import World
+from seal_jax.outer.dpo import DPO, RandomPairs
 from seal_jax.outer.rest_em import RandomSelection, RestEM
+from seal_jax.outer.weighted import WeightedSFT
 from seal_jax.rewards.adapted import Adapted
 from seal_jax.runs.keys import EVALUATION, RANDOM, SEAL, TRAIN
 from seal_jax.runs.recorder import Recorder
@@ -68,13 +70,17 @@ def assemble(config: Config, path: epath.Path, world: World) -> Setup:
 
 def arms(config: Config, recorder: Recorder) -> list[Arm]:
     """The policies that learn: SEAL, and the control that learns from a random choice."""
-    outer = config.outer
-
-    def chance(like) -> RandomSelection:
-        return RandomSelection(outer.sft, outer.unfinished, like)
-
-    first = chance(None) if outer.selection == "random" else RestEM(outer.selection, outer.sft, outer.unfinished)
-    return [Arm(SEAL, first)] + [Arm(RANDOM, chance((recorder.rollouts, SEAL)))] * outer.random_control
+    outer, like = config.outer, (recorder.rollouts, SEAL)
+    how = outer.sft, outer.unfinished
+    if outer.improver == "dpo":
+        pair = DPO(outer.dpo.beta, *how), RandomPairs(outer.dpo.beta, *how, like)
+    elif outer.improver == "weighted":
+        pair = WeightedSFT(outer.weighted.temperature, *how), RandomSelection(*how, like)
+    elif outer.selection == "random":
+        pair = RandomSelection(*how), RandomSelection(*how, like)
+    else:
+        pair = RestEM(outer.selection, *how), RandomSelection(*how, like)
+    return [Arm(SEAL, pair[0])] + [Arm(RANDOM, pair[1])] * outer.random_control
 
 
 def load_roles(config: Config) -> tuple[Actor, Actor | None]:

@@ -7,15 +7,17 @@ from seal_jax.config import Config, Judge
 from seal_jax.domains.domain import Prompt
 from seal_jax.engine.packing import Row
 from seal_jax.engine.weights import Weights
-from seal_jax.judges import lexical, local, remote
+from seal_jax.judges import calibrated, lexical, local, remote
 from seal_jax.parallel import from_first, is_first
 from seal_jax.student.actor import Actor, load_actor
+
+OFFLINE = {judge.name: judge for judge in (lexical.grade, calibrated.grade)}
 
 
 def make(judge: Judge, config: Config, policy: Actor) -> Callable:
     """The judge; a local one is `judge.model`, or the policy before the first round where that is empty."""
-    if judge.kind == "lexical":
-        return once(lexical.grade)
+    if judge.kind in OFFLINE:
+        return once(OFFLINE[judge.kind])
     if judge.kind == "remote":
         return once(remote.make(judge.url, judge.model, judge.key))
     actor = load_actor(judge.model, config) if judge.model else policy
@@ -23,12 +25,15 @@ def make(judge: Judge, config: Config, policy: Actor) -> Callable:
 
 
 def once(judge: Callable) -> Callable:
-    """The judge, asked by the first host only; all get its verdicts."""
+    """The judge, asked by the first host only; all get its verdicts, and its probabilities if it has any."""
 
-    def grade(items):
-        return json.loads(from_first(json.dumps(judge(items) if is_first() else None).encode()))
+    def asked(question: Callable) -> Callable:
+        return lambda items: json.loads(from_first(json.dumps(question(items) if is_first() else None).encode()))
 
+    grade = asked(judge)
     grade.name = judge.name
+    if hasattr(judge, "probabilities"):
+        grade.probabilities = asked(judge.probabilities)
     return grade
 
 

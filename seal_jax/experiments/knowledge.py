@@ -14,9 +14,15 @@ def world(config: Config) -> World:
     how = config.knowledge
     prompt = prompts.resolve(how.prompt)
     rules = Rules(
-        how.form, how.split_newlines, how.max_sequences, how.include_passage, how.closing, how.chain_of_thought,
+        form=how.form,
+        split_newlines=how.split_newlines,
+        split_sentences=how.split_sentences,
+        max_sequences=how.max_sequences,
+        include_passage=how.include_passage,
+        closing=how.closing,
+        chain_of_thought=how.chain_of_thought,
         teacher=config.inner.objective == "distill",
-    )  # fmt: skip
+    )
     train, evaluation, note = corpus.splits(config.data, config.seed)
 
     def domain(judge: Callable) -> Knowledge:

@@ -12,7 +12,7 @@ from typing import Any
 from seal_jax.authors.author import Author
 from seal_jax.authors.fixed import Fixed
 from seal_jax.config import Config
-from seal_jax.domains.domain import Domain
+from seal_jax.domains.domain import Control, Domain
 from seal_jax.outer.improver import Improver, Update
 from seal_jax.outer.rollouts import rollouts, write
 from seal_jax.rewards.reward import Reward, Scores
@@ -30,7 +30,8 @@ NO_RL = "self-edits, no RL"
 class Row:
     """A row of the table: which record it has, who wrote its self-edits, and who learned from them.
 
-    kind: 'untrained' (nothing is trained, there is no author), 'control' (a rule wrote them) or 'policy'.
+    kind: 'untrained' (what the others are compared with), 'control' (a rule wrote them) or 'policy'. Without an author
+    nothing is trained. domain: as this row sees it, where it differs.
     """
 
     arm: str
@@ -40,6 +41,7 @@ class Row:
     author: Author | None
     student: Actor
     samples: int
+    domain: Domain | None = None
 
 
 @dataclass(frozen=True)
@@ -81,9 +83,7 @@ def run(setup: Setup, after_row: Callable[[str, int], None]) -> Actor:
     """
     samples = setup.config.evaluation.samples
     for control in setup.domain.controls():
-        author = None if control.kind == "untrained" else Fixed(control.text)
-        student = setup.student_of(setup.policy)
-        row = Row(control.name, 0, control.name, control.kind, author, student, control.samples)
+        row = control_row(setup, control)
         evaluate(setup, row)
         after_row(row.arm, row.round)
 
@@ -109,6 +109,14 @@ def run(setup: Setup, after_row: Callable[[str, int], None]) -> Actor:
             after_row(arm.name, number)
         final[arm.name] = policy
     return final[setup.arms[0].name]
+
+
+def control_row(setup: Setup, control: Control) -> Row:
+    """The row of a rule that stands for a policy."""
+    trains = any(control.text(item, 0) is not None for item in setup.evaluation)
+    author = Fixed(control.text) if trains else None
+    student = setup.student_of(setup.policy)
+    return Row(control.name, 0, control.name, control.kind, author, student, control.samples, control.domain)
 
 
 def one_round(setup: Setup, arm: Arm, policy: Actor, number: int) -> Actor | None:
@@ -152,7 +160,7 @@ def record_rollouts(
         [
             {"arm": arm.name, "round": number, "item": item.id}
             | (unknown if scores is None else asdict(scores[item.id]))
-            | {"chosen": update.chosen.get(item.id, [])}
+            | {"chosen": update.chosen.get(item.id, []), "rejected": update.rejected.get(item.id, [])}
             for item in setup.train
         ]
     )
@@ -174,7 +182,7 @@ def evaluate(setup: Setup, row: Row) -> None:
             for retrain in range(evaluation.retrains)
         ]
     plan = Plan(Stage(EVALUATION, row.arm, row.round, ANSWER), setup.config.inner, evaluation.answer_tokens, seed)
-    measure(row.student, trials, setup.domain, plan, setup.recorder)
+    measure(row.student, trials, row.domain or setup.domain, plan, setup.recorder)
 
 
 def declare(setup: Setup, row: Row, same_as: tuple[str, int] | None = None) -> None:

@@ -16,7 +16,7 @@ from seal_jax.engine.programs import Call
 from seal_jax.engine.recipe import recipe
 from seal_jax.engine.weights import Weights
 from seal_jax.fitting.roofline import Part, Work, between
-from seal_jax.inner import sft
+from seal_jax.inner import dpo, sft
 from seal_jax.inner.sampling import Sampling
 from seal_jax.model.lora import init_adapter
 
@@ -119,15 +119,22 @@ class Plan:
         return Program(name, call, read * how.accumulation, trains=True)
 
     def outer_step(self) -> Program:
-        how, layout = recipe(self.config.outer.sft), self.engine.layout
-        size = how.batch_size * layout.devices
-        shape = -(-how.batch // size), size, packing.bucket(self.load.lesson)
-        batch = sft.Batch(*layout.put((_struct(np.int32, *shape), _struct(np.float32, *shape)), None, "candidate"),
-                          layout.put(_struct(np.bool_)))  # fmt: skip
-        state = self.engine.calls.blank_teaching(self.base, how)
-        hyper = layout.put(sft.Hyper(_struct(np.float32), _struct(np.int32), _struct(np.int32)))
-        call = self.engine.calls.teach(self.base, state, hyper, how, batch)
-        return Program(TEACH, call, self._read_in_training(how.batch_size, shape[2]) * shape[0], trains=True)
+        how, outer = recipe(self.config.outer.sft), self.config.outer
+        calls, put = self.engine.calls, self.engine.layout.put
+        size, length = how.batch_size * self.engine.layout.devices, packing.bucket(self.load.lesson)
+        rows, sides = (-(-how.batch // size), size), (2,) if outer.improver == "dpo" else ()
+        shape = *rows, *sides, length
+        tokens, weights = put((_struct(np.int32, *shape), _struct(np.float32, *shape)), None, "candidate")
+        args = self.base, calls.blank_teaching(self.base, how)
+        hyper = put(sft.Hyper(_struct(np.float32), _struct(np.int32), _struct(np.int32)))
+        if sides:
+            numbers = put((_struct(np.float32, *rows),) * 2, None, "candidate")
+            pairs = dpo.Pairs(tokens, weights, *numbers, put(_struct(np.bool_)))
+            call = calls.prefer(*args, hyper, how, pairs, outer.dpo.beta)
+        else:
+            call = calls.teach(*args, hyper, how, sft.Batch(tokens, weights, put(_struct(np.bool_))))
+        read = self._read_in_training(how.batch_size * math.prod(sides), length)
+        return Program(TEACH, call, read * rows[0], trains=True)
 
     def prefill(self, name: str) -> Program:
         sampling, load = self.config.sampling, self.load
@@ -184,7 +191,7 @@ class Plan:
         lines, wholes = (load.lines, 1) if batch == 1 else (0, math.ceil((load.lines + 1) / batch))
         samplings = math.ceil(passages / self.per_sampling)
         askings = math.ceil(chunks / self.asked_chunks) * math.ceil(load.questions / self.asked_rows)
-        outer = config.outer.sft
+        outer, lessons = config.outer.sft, candidates if config.outer.improver == "weighted" else passages
         calls = {
             EDIT_PREFILL: samplings,
             EDIT_DECODE: samplings * min(load.edit, config.sampling.max_new_tokens),
@@ -192,7 +199,7 @@ class Plan:
             ANSWER_PREFILL: askings,
             ANSWER_DECODE: askings * config.reward.answer_tokens,
             SCORE: askings,
-            TEACH: outer.epochs * math.ceil(passages / (outer.batch_size * outer.accumulation)),
+            TEACH: outer.epochs * math.ceil(lessons / (outer.batch_size * outer.accumulation)),
             MERGE: 1,
         }
         parts = [Part(name, work[name], count) for name, count in calls.items() if name in work and count]

@@ -6,6 +6,7 @@ candidate axis: callers vmap.
 """
 
 import operator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -101,11 +102,12 @@ def learning_rate(schedule: str, hyper: Hyper, step: jax.Array) -> jax.Array:
 
 
 def sft_step(program: Program, frozen: dict, state: State, batch: Batch, hyper: Hyper) -> tuple[State, jax.Array]:
-    """One optimizer step of one candidate -> (state, mean loss in nats per weighted token).
+    """One optimizer step of one candidate -> (state, mean loss in nats per token that has a weight).
 
-    The loss is normalised over the whole accumulated batch. An invalid step changes nothing, not even Adam's momentum.
+    The loss is normalised over the whole accumulated batch. Weights other than 1 make a token count for more or less,
+    in whatever batch it stands. An invalid step changes nothing, not even Adam's momentum.
     """
-    total = jnp.maximum(batch.weights[:, :, 1:].sum(), 1e-9)
+    total = jnp.maximum((batch.weights[:, :, 1:] != 0).sum(), 1)
 
     def micro_loss(trainable, tokens, weights, targets, places):
         variables, chunk = {**frozen, **trainable}, program.loss_chunk
@@ -114,23 +116,33 @@ def sft_step(program: Program, frozen: dict, state: State, batch: Batch, hyper: 
         how = program.distillation, chunk
         return distill.weighted_loss(program.model, variables, (tokens, weights, targets), how, places) / total
 
+    micros = batch.tokens, batch.weights, batch.targets, batch.places
+    return descend(program.optimizer, state, micro_loss, micros, batch.valid, hyper)
+
+
+def descend(
+    config: Optimizer, state: State, micro_loss: Callable, micros: tuple, valid: jax.Array, hyper: Hyper
+) -> tuple[State, jax.Array]:
+    """One AdamW step on the sum of micro_loss(trainable, *micro) over the micro-batches -> (state, that sum).
+
+    micros: a tree of arrays with a leading axis of micro-batches. Where `valid` is False the state stays, the sum is 0.
+    """
     value_and_grad = jax.value_and_grad(micro_loss)
-    data = batch.tokens, batch.weights, batch.targets, batch.places
-    if batch.tokens.shape[0] == 1:
-        loss, grads = value_and_grad(state.trainable, *jax.tree.map(lambda part: part[0], data))
+    if jax.tree.leaves(micros)[0].shape[0] == 1:
+        loss, grads = value_and_grad(state.trainable, *jax.tree.map(lambda part: part[0], micros))
     else:
 
         def accumulate(carry, micro):
             return jax.tree.map(jnp.add, carry, value_and_grad(state.trainable, *micro)), None
 
         zero = (jnp.zeros(()), jax.tree.map(jnp.zeros_like, state.trainable))
-        (loss, grads), _ = jax.lax.scan(accumulate, zero, data)
-    updates, optimizer = transform(program.optimizer).update(grads, state.optimizer, state.trainable)
-    rate = learning_rate(program.optimizer.schedule, hyper, state.step)
+        (loss, grads), _ = jax.lax.scan(accumulate, zero, micros)
+    updates, optimizer = transform(config).update(grads, state.optimizer, state.trainable)
+    rate = learning_rate(config.schedule, hyper, state.step)
     trainable = jax.tree.map(lambda w, u: (w - rate * u).astype(w.dtype), state.trainable, updates)
     new = State(trainable, optimizer, state.step + 1)
-    held = jax.tree.map(lambda fresh, old: jnp.where(batch.valid, fresh, old), new, state)
-    return held, jnp.where(batch.valid, loss, 0.0)
+    held = jax.tree.map(lambda fresh, old: jnp.where(valid, fresh, old), new, state)
+    return held, jnp.where(valid, loss, 0.0)
 
 
 def finetune(program: Program, frozen: dict, trainable: dict, batches: Batch, hyper: Hyper) -> tuple[dict, jax.Array]:

@@ -41,10 +41,15 @@ def _verdict(item: Answered) -> bool | None:
         return None
     if not words(item.gold):  # only signs, such as an operator
         return item.gold.strip() in item.answer
-    said = set(words(item.answer)) | _rounded(item) | _centuries(item)
+    said = said_words(item)
     numbers, others = telling_words(item)
     found = sum(word in said for word in others)
     return said.issuperset(numbers) and found >= (len(others) if len(others) < 3 else len(others) - 1)
+
+
+def said_words(item: Answered) -> set[str]:
+    """The answer's words, and gold numbers that it gives in another way (rounded percentages, years of a century)."""
+    return set(words(item.answer)) | _rounded(item) | _centuries(item)
 
 
 def telling_words(item: Answered) -> tuple[list[str], list[str]]:

@@ -1,4 +1,4 @@
-"""What changes the policy: the interface. ReST^EM is the first (rest_em.py)."""
+"""What changes the policy: the interface. ReST^EM (rest_em.py), reward-weighted SFT (weighted.py), DPO (dpo.py)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -13,12 +13,14 @@ class Update:
     """What an improver did with a round's rollouts.
 
     learned: an adapter, or all weights, to be merged; None where the policy stays as it is. chosen: {item id: samples
-    that taught it}, none at all only where `learned` is None; facts: what else the phase records, such as its loss.
+    that taught it}, none at all only where `learned` is None; facts: what else the phase records, such as its loss;
+    rejected: the samples that the policy was taught to write less.
     """
 
     learned: dict | None
     chosen: dict[str, list[int]]
     facts: dict = field(default_factory=dict)
+    rejected: dict[str, list[int]] = field(default_factory=dict)
 
 
 class Improver(Protocol):

@@ -6,6 +6,7 @@ into its weights. No gradient flows through the reward.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from seal_jax import seeds
 from seal_jax.config import Training
@@ -17,6 +18,13 @@ from seal_jax.runs.ledger import Ledger
 from seal_jax.student.actor import Actor
 from seal_jax.student.merge import merge
 from seal_jax.student.train import teach
+
+
+class SFT(Protocol):
+    """What an M-step by SFT needs to know: how to train, and what becomes of self-edits that were cut off."""
+
+    training: Training
+    unfinished: str
 
 
 @dataclass(frozen=True)
@@ -63,15 +71,23 @@ def finetune(
     policy: Actor,
     rollouts: Sequence[Rollout],
     chosen: Mapping[str, list[int]],
-    how: RestEM | RandomSelection,
+    how: SFT,
     seed: tuple[int, int],
+    weights: Mapping[tuple[str, int], float] | None = None,
 ) -> Update:
-    """M-step: SFT on the chosen self-edits after their prompts, loss on the self-edit and its end only."""
+    """M-step: SFT on the chosen self-edits after their prompts, loss on the self-edit and its end only.
+
+    weights: {(item id, sample): how much it counts, compared with the others}; alike without them.
+    """
     picked = [rollout for rollout in rollouts if rollout.sample in chosen[rollout.item.id]]
     lessons = [example(rollout, how.unfinished) for rollout in picked]
     if not lessons:
         return Update(None, dict(chosen), {"lessons": 0})
-    learned, loss = teach(policy, lessons, how.training, seeds.teach(*seed))
+    counts = None
+    if weights is not None:
+        each = [weights[rollout.item.id, rollout.sample] for rollout in picked]
+        counts = [weight * len(each) / sum(each) for weight in each]  # 1 on average, so that losses are per token
+    learned, loss = teach(policy, lessons, how.training, seeds.teach(*seed), counts)
     return Update(learned, dict(chosen), {"lessons": len(lessons), "loss": loss})
 
 

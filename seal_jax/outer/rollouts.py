@@ -15,7 +15,8 @@ from seal_jax.runs.recorder import Recorder
 class Rollout:
     """One self-edit of an item: what was asked, what was written, and what it earned (None: no reward).
 
-    base: what the untrained student earns on the item; accuracy: share of right answers after training on it.
+    base: what the untrained student earns on the item; accuracy: share of right answers after training on it;
+    retrains: by how many inner loops its reward is known.
     """
 
     item: Any
@@ -25,6 +26,7 @@ class Rollout:
     reward: float | None = None
     base: float | None = None
     accuracy: float | None = None
+    retrains: int = 0
 
 
 def write(
@@ -55,8 +57,10 @@ def rollouts(
     for item in items:
         earned = scores[item.id] if scores is not None else Scores([None] * len(edits[item.id]))
         right = earned.accuracies or [None] * len(edits[item.id])
+        retrains = earned.retrains or [0] * len(edits[item.id])
         for k, edit in enumerate(edits[item.id]):
-            found.append(Rollout(item, prompts[item.id], k, edit, earned.rewards[k], earned.base, right[k]))
+            known = earned.rewards[k], earned.base, right[k], retrains[k]
+            found.append(Rollout(item, prompts[item.id], k, edit, *known))
     return found
 
 

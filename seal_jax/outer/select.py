@@ -13,9 +13,12 @@ Rule = Callable[[Sequence[Rollout]], list[int]]
 
 
 def best(found: Sequence[Rollout]) -> list[int]:
-    """The one with the greatest reward, the first of equals, even if it does not beat the base (arXiv 2506.10943)."""
+    """The one with the greatest reward, the first of equals, even if it does not beat the base (arXiv 2506.10943).
+
+    One that was dropped from a race, and so was trained less often, is chosen only where no other has a reward.
+    """
     known = [rollout for rollout in found if rollout.reward is not None]
-    return [max(known, key=lambda rollout: rounded(rollout.reward)).sample] if known else []
+    return [max(known, key=lambda rollout: (rollout.retrains, rounded(rollout.reward))).sample] if known else []
 
 
 def above_base(found: Sequence[Rollout]) -> list[int]:
@@ -27,6 +30,21 @@ def above_base(found: Sequence[Rollout]) -> list[int]:
 def correct(found: Sequence[Rollout]) -> list[int]:
     """All after which every answer was right, in every retrain (the paper's rule for few-shot learning)."""
     return [rollout.sample for rollout in found if rollout.reward is not None and rollout.accuracy == 1]
+
+
+def best_and_worst(found: Sequence[Rollout]) -> list[int]:
+    """[best, worst]: the best by `best`, and the first of those with the least reward; nothing unless it is less."""
+    known = {rollout.sample: rounded(rollout.reward) for rollout in found if rollout.reward is not None}
+    if not known:
+        return []
+    [top], least = best(found), min(known, key=known.__getitem__)
+    return [top, least] if known[least] < known[top] else []
+
+
+def pair_at_random(found: Sequence[Rollout], seed: str) -> list[int]:
+    """Two of them in random order, whatever they earned; nothing where there is but one. The same for the same seed."""
+    samples = [rollout.sample for rollout in found]
+    return random.Random(seed).sample(samples, 2) if len(samples) > 1 else []
 
 
 def at_random(found: Sequence[Rollout], count: int, seed: str) -> list[int]:

@@ -6,19 +6,26 @@ from dataclasses import dataclass
 import numpy as np
 
 from seal_jax.domains.domain import Words
-from seal_jax.report import tables
+from seal_jax.report import answers, tables
 from seal_jax.report.recorded import Recorded, round_label
 from seal_jax.report.tables import Estimate, Line, Round
 from seal_jax.runs import keys
 
 ABSENT, REPEATED = "–", "="
 NO_INTERVAL = f"± {ABSENT}"
-SCALES = {"accuracy": (100, 1), "log_likelihood": (1, 2), "reward": (1, 2)}  # factor and decimals
-TITLES = {"accuracy": "accuracy, %", "log_likelihood": "log-likelihood"}
+SCALES = {"accuracy": (100, 1), "expected": (100, 1), "log_likelihood": (1, 2), "reward": (1, 2)}  # factor, decimals
+TITLES = {"accuracy": "accuracy, %", "expected": "expected, %", "log_likelihood": "log-likelihood"}
 DIFFERENCES = {
     "accuracy": "Difference in accuracy, points",
+    "expected": "Difference in expected accuracy, points",
     "log_likelihood": "Difference in log-likelihood, nats per token",
 }
+ANSWER_COLUMNS = ("row", "F1, %", "exact, %", "BLEU", "in self-edit, %")
+ANSWER_NOTE = (
+    "“F1”, “exact”: words shared with the gold answer, and the same words, as SQuAD counts them; “BLEU”: sacrebleu, "
+    "over all answers of a row. Right answers in sentences score low in all three. “in self-edit”: share of gold "
+    "answers that stand word for word (stemmed) in the row's self-edits."
+)
 ROUND_COLUMNS = {"untrained": "untrained", "all": "all", "best": "best", "chosen": "chosen"}
 
 
@@ -27,6 +34,7 @@ class Table:
     title: str
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
+    note: str = ""  # what a reader has to know before
 
 
 def number(value: Estimate | None, measure: str, sign: str = "") -> str:
@@ -54,12 +62,14 @@ def share(part: int, whole: int) -> str:
 
 def row_table(lines: Sequence[Line], total: int, words: Words) -> Table:
     """Every row with its measures, the share of answers that were cut off, and what else was counted."""
-    header = ["row", *TITLES.values(), "cut off", *(["solved"] if words.one == "task" else []), "failed"]
+    shown = [measure for measure in TITLES if any(measure in line.measures for line in lines)]
+    solved = ["solved"] if words.one == "task" else []
+    header = ["row", *(TITLES[measure] for measure in shown), "cut off", *solved, "failed"]
     rows = []
     for line in lines:
         counts = line.counts
-        cells = [number(line.measures[measure], measure) for measure in TITLES] + [share(counts.cut, counts.texts)]
-        cells += [f"{counts.solved} of {counts.trials}"] if words.one == "task" else []
+        cells = [number(line.measures[measure], measure) for measure in shown] + [share(counts.cut, counts.texts)]
+        cells += [f"{counts.solved} of {counts.trials}"] if solved else []
         rows.append([row_name(line, total), *cells, str(counts.failed)])
     return Table("", header, rows)
 
@@ -76,8 +86,20 @@ def difference_tables(lines: Sequence[Line]) -> list[Table]:
              for line in rows],
         )
         for measure, title in DIFFERENCES.items()
-        if rows
+        if any(measure in line.measures for line in rows)
     ]  # fmt: skip
+
+
+def answer_tables(recorded: Recorded, lines: Sequence[Line]) -> list[Table]:
+    """What else is measured of the answers of passages, a line for each row; nothing for other items."""
+    found = answers.by_row(recorded) if recorded.words.one == "passage" else {}
+    rows = []
+    for line in lines:
+        if (line.arm, line.round) in found:
+            row = found[line.arm, line.round]
+            shares = [number(value, "accuracy") for value in (row.f1, row.exact, row.coverage)]
+            rows.append([line.name, *shares[:2], f"{row.bleu:.1f}", shares[2]])
+    return [Table("More about the answers", ANSWER_COLUMNS, rows, ANSWER_NOTE)] if rows else []
 
 
 def round_table(rounds: Sequence[Round], columns: Sequence[str] = tuple(ROUND_COLUMNS)) -> Table:
@@ -107,13 +129,21 @@ def total_items(recorded: Recorded, lines: Sequence[Line]) -> int:
     return max([len(recorded.items_of(keys.EVALUATION)), *(line.items for line in lines)])
 
 
-def legend(total: int, words: Words) -> str:
+def evaluation_tables(recorded: Recorded, lines: Sequence[Line]) -> list[Table]:
+    """All tables of the evaluation, the one of rows first."""
+    rows = row_table(lines, total_items(recorded, lines), recorded.words)
+    return [rows, *difference_tables(lines), *answer_tables(recorded, lines)]
+
+
+def legend(lines: Sequence[Line], total: int, words: Words) -> str:
     """What the numbers in the tables of rows are."""
+    expected = any(tables.EXPECTED in line.measures for line in lines)
     return (
         f"Evaluation on {total} {words.one if total == 1 else words.many}: mean ± half of the 95% interval over "
         f"{words.many}. “{NO_INTERVAL}”: no interval can be given, because there is one value only or all are equal. "
         f"Differences are paired by {words.one}. “cut off”: share of answers ended by answer_tokens. "
         "“failed”: self-edits that could not be trained on."
+        + (" “expected”: mean of the judge's probabilities that an answer is right." if expected else "")
     )
 
 
@@ -145,6 +175,10 @@ def round_notes(recorded: Recorded, rounds: Sequence[Round]) -> list[str]:
         notes.append(
             "* These self-edits were selected by these very rewards, which biases their mean upwards; "
             "held-out questions and the rows of the evaluation are free of this bias."
+        )
+    if any(len(set(record["retrains"] or ())) > 1 for record in recorded.rollouts):
+        notes.append(
+            "Racing trains a self-edit again where its first rewards were good, so the mean of all is biased downwards."
         )
     notes += [
         f"{round_label(entry.arm, entry.number)} selected nothing, so the policy did not change in it."

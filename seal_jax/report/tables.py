@@ -11,9 +11,11 @@ from seal_jax.runs import keys
 
 Key = tuple[str, int]  # (arm, round)
 
-MEASURES = ("accuracy", "log_likelihood")
-BOUNDS = {"accuracy": (0.0, 1.0), "log_likelihood": None}
-DIFFERENCE_BOUNDS = {"accuracy": (-1.0, 1.0), "log_likelihood": None}
+EXPECTED = "expected"  # accuracy as the judge's probabilities have it
+FIELDS = {"accuracy": "correct", EXPECTED: "probability", "log_likelihood": "log_likelihood"}  # of a trial's record
+MEASURES = tuple(FIELDS)
+BOUNDS = {"accuracy": (0.0, 1.0), EXPECTED: (0.0, 1.0), "log_likelihood": None}
+DIFFERENCE_BOUNDS = {"accuracy": (-1.0, 1.0), EXPECTED: (-1.0, 1.0), "log_likelihood": None}
 OVER_UNTRAINED, OVER_NO_RL, OVER_RANDOM = "over untrained", "over no RL", "over random"
 COMPARISONS = (OVER_UNTRAINED, OVER_NO_RL, OVER_RANDOM)
 USED = ("programs", "compile_seconds", "real_tokens", "token_slots", "generated")  # what a phase's record counts
@@ -37,6 +39,7 @@ class Counts:
 class Line:
     """One row of the table: each measure, and its paired differences from other rows (absent without such a row).
 
+    measures: without EXPECTED where the judge gives no probabilities.
     same_as: the name of the row whose policy this one still has, because its round selected nothing. It was not
     measured again, and its numbers are those of that row.
     """
@@ -69,14 +72,12 @@ class Round:
 
 def lines(recorded: Recorded) -> list[Line]:
     """The rows of the table that have been measured, at least in part, in the order in which the run declared them."""
-    declared = {(row["arm"], row["round"]): row for row in recorded.rows}
-    trials: dict[Key, list[Record]] = {}
-    for trial in recorded.trials:
-        if (trial["split"], trial["purpose"]) == (keys.EVALUATION, keys.ANSWER):
-            trials.setdefault((trial["arm"], trial["round"]), []).append(trial)
-    source = {key: _source(key, declared) for key in declared}
+    declared, trials = declared_rows(recorded), evaluation_trials(recorded)
+    source = {key: source_of(key, declared) for key in declared}
     measured = [key for key in declared if source[key] in trials]
-    values = {key: {name: per_item(trials[source[key]], name) for name in MEASURES} for key in measured}
+    likely = any(trial.get("probability") for found in trials.values() for trial in found)
+    measures = [name for name in MEASURES if likely or name != EXPECTED]
+    values = {key: {name: per_item(trials[source[key]], name) for name in measures} for key in measured}
     untrained = next((key for key in measured if declared[key]["kind"] == "untrained"), None)
 
     def over(key: Key) -> dict[str, dict[str, Estimate]]:
@@ -84,7 +85,7 @@ def lines(recorded: Recorded) -> list[Line]:
         if key == untrained:
             return {}
         return {
-            comparison: {name: _paired(values[key][name], values[other][name], name) for name in MEASURES}
+            comparison: {name: _paired(values[key][name], values[other][name], name) for name in measures}
             for comparison, other in others.items()
             if other in values and source[other] != source[key]
         }
@@ -96,7 +97,7 @@ def lines(recorded: Recorded) -> list[Line]:
             name=declared[key]["name"],
             kind=declared[key]["kind"],
             items=len({trial["item"] for trial in trials[source[key]]}),
-            measures={name: estimate(values[key][name].values(), BOUNDS[name]) for name in MEASURES},
+            measures={name: estimate(values[key][name].values(), BOUNDS[name]) for name in measures},
             over=over(key),
             counts=count(trials[source[key]]),
             same_as=declared[source[key]]["name"] if source[key] != key else None,
@@ -105,14 +106,32 @@ def lines(recorded: Recorded) -> list[Line]:
     ]
 
 
+def declared_rows(recorded: Recorded) -> dict[Key, Record]:
+    """The rows that the run declared, in their order."""
+    return {(row["arm"], row["round"]): row for row in recorded.rows}
+
+
+def evaluation_trials(recorded: Recorded) -> dict[Key, list[Record]]:
+    """The trials that the rows of the table are made of."""
+    found: dict[Key, list[Record]] = {}
+    for trial in recorded.trials:
+        if (trial["split"], trial["purpose"]) == (keys.EVALUATION, keys.ANSWER):
+            found.setdefault((trial["arm"], trial["round"]), []).append(trial)
+    return found
+
+
 def per_item(trials: Iterable[Record], measure: str) -> dict[str, float]:
     """Mean over questions, then over an item's trials -> {item: value}; items without a known value are left out."""
+    return item_means((trial["item"], trial.get(FIELDS[measure])) for trial in trials)
+
+
+def item_means(trials: Iterable[tuple[str, Sequence[float | None] | None]]) -> dict[str, float]:
+    """(item, a value for each question) of each trial -> {item: mean}, as in `per_item`."""
     values: dict[str, list[float]] = {}
-    for trial in trials:
-        answers = trial["correct"] if measure == "accuracy" else trial["log_likelihood"]
+    for item, answers in trials:
         known = [float(value) for value in answers or [] if value is not None]
         if known:
-            values.setdefault(trial["item"], []).append(float(np.mean(known)))
+            values.setdefault(item, []).append(float(np.mean(known)))
     return {item: float(np.mean(found)) for item, found in values.items()}
 
 
@@ -161,13 +180,19 @@ def rounds(rollouts: Sequence[Record]) -> list[Round]:
                     heldout=heldout,
                     untrained=estimate(_known(source[base] for _, source in known)),
                     all=estimate(_means(source[rewards] for _, source in known)),
-                    best=estimate(max(_known(source[rewards])) for _, source in known),
+                    best=estimate(_best(source[rewards], source["retrains"]) for _, source in known),
                     chosen=estimate(_means([source[rewards][k] for k in ours["chosen"]] for ours, source in known)),
                     selected=sum(len(ours["chosen"]) for ours, _ in pairs),
                     on_itself=not heldout and all(ours is source for ours, source in pairs),
                 )
             )
     return found
+
+
+def _best(rewards: Sequence[float | None], retrains: Sequence[int] | None) -> float:
+    """The greatest known reward, among those of the self-edits that were trained most often (see rewards/racing.py)."""
+    counts = retrains or [0] * len(rewards)
+    return max((count, value) for count, value in zip(counts, rewards, strict=True) if value is not None)[1]
 
 
 def phases(records: Iterable[Record]) -> dict[str, float]:
@@ -222,7 +247,7 @@ def judge_of(trials: Iterable[Record]) -> str:
     return next((trial["judge"] for trial in trials if trial["judge"]), "none")
 
 
-def _source(key: Key, declared: Mapping[Key, Record]) -> Key:
+def source_of(key: Key, declared: Mapping[Key, Record]) -> Key:
     """The row whose trials a row's numbers come from: itself, or the last row before its policy stopped changing."""
     seen = set()
     while key in declared and declared[key]["same_as"] and key not in seen:

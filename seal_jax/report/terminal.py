@@ -34,8 +34,8 @@ def show_rows(recorded: Recorded, lines: Sequence[Line]) -> str:
     """The tables of the evaluation with their notes."""
     total, words = cells.total_items(recorded, lines), recorded.words
     judge = tables.judge_of(recorded.trials_of(keys.EVALUATION))
-    parts = [_fill(f"{cells.legend(total, words)} Judge: {judge}.")]
-    parts += [_show(table) for table in (cells.row_table(lines, total, words), *cells.difference_tables(lines))]
+    parts = [_fill(f"{cells.legend(lines, total, words)} Judge: {judge}.")]
+    parts += [_show(table) for table in cells.evaluation_tables(recorded, lines)]
     return "\n\n".join([*parts, *_notes(cells.row_notes(recorded, lines))])
 
 
@@ -53,7 +53,8 @@ def show_phases(seconds: Mapping[str, float]) -> str:
 
 
 def _show(table: cells.Table) -> str:
-    return (f"{table.title}\n" if table.title else "") + columns(table.header, table.rows)
+    parts = [table.title, _fill(table.note), columns(table.header, table.rows)]
+    return "\n".join(part for part in parts if part)
 
 
 def _notes(notes: Iterable[str]) -> list[str]:

@@ -27,12 +27,21 @@ def taught(recorded: Recorded, items: Sequence[Record]) -> list[dict]:
             if (edit["split"], edit["item"]) != (keys.TRAIN, item["item"]):
                 continue
             records = rollouts.get((edit["arm"], edit["round"], edit["item"]), [])
-            rewards = [record["rewards"][edit["sample"]] for record in records if record["rewards"] is not None]
+            scored = next((record for record in records if record["rewards"] is not None), None)
+            earned = {"reward": scored and scored["rewards"][edit["sample"]], "dropped": _dropped(scored, edit)}
             arms = [record["arm"] for record in records if edit["sample"] in record["chosen"]]
-            shown = {**edit, "tokens": len(edit["tokens"]), "reward": next(iter(rewards), None), "arms": arms}
+            shown = {**edit, "tokens": len(edit["tokens"]), "arms": arms, **earned}
             groups.setdefault(round_label(edit["arm"], edit["round"]), []).append(shown)
         found.append({**item, "groups": groups})
     return found
+
+
+def _dropped(scored: Record | None, edit: Record) -> int | None:
+    """After how many retrains a self-edit was dropped from a race; None where it was not."""
+    retrains = scored and scored["retrains"]
+    if not retrains or retrains[edit["sample"]] == max(retrains):
+        return None
+    return retrains[edit["sample"]]
 
 
 def asked(recorded: Recorded, items: Sequence[Record], folder: epath.Path) -> list[dict]:

@@ -9,6 +9,7 @@ import numpy as np
 from seal_jax import config
 from seal_jax.authors.author import SelfEdit
 from seal_jax.domains.domain import Domain
+from seal_jax.rewards.racing import race, schedule
 from seal_jax.rewards.reward import Scores, rounded
 from seal_jax.runs.keys import REWARD, UNTRAINED, Stage
 from seal_jax.runs.recorder import Recorder
@@ -19,7 +20,7 @@ from seal_jax.student.trials import Plan, Trial
 
 @dataclass(frozen=True)
 class Adapted:
-    """Trains `weights.retrains` adapters on every self-edit and asks each; see config.Reward for the formula.
+    """Trains adapters on every self-edit and asks each; see config.Reward for their number and for the formula.
 
     asks: whether answers are generated, which a reward of likelihoods alone does not need.
     """
@@ -37,26 +38,34 @@ class Adapted:
         base_plan, plan = self._plan(stage, UNTRAINED), self._plan(stage, REWARD)
         untrained = measure(student, [Trial(item, None) for item in items], self.domain, base_plan, self.recorder)
         base = {item.id: untrained[base_plan.stage.trial(item.id, 0, 0)] for item in items}
-        retrains = range(self.weights.retrains)
-        trials = [
-            Trial(item, edit.text, k, retrain)
-            for item in items
-            for k, edit in enumerate(edits[item.id])
-            for retrain in retrains
-        ]
+        retrains = {item.id: [0] * len(edits[item.id]) for item in items}
+        trials: list[Trial] = []
+        scores: dict[str, Scores] = {}
 
         def shown(trial: dict) -> float | None:
             return trial_reward(trial, base[trial["item"]], self.weights)
 
-        found = measure(student, trials, self.domain, plan, self.recorder, shown)
-        return {
-            item.id: item_scores(
-                base[item.id],
-                [[found[plan.stage.trial(item.id, k, r)] for r in retrains] for k in range(len(edits[item.id]))],
-                self.weights,
-            )
-            for item in items
-        }
+        def run(running: Mapping[str, Sequence[int]], each: int) -> dict[str, list[float | None]]:
+            for item in items:
+                for k in running[item.id]:
+                    done = retrains[item.id][k]
+                    trials.extend(Trial(item, edits[item.id][k].text, k, done + more) for more in range(each))
+                    retrains[item.id][k] += each
+            found = measure(student, trials, self.domain, plan, self.recorder, shown)
+            for item, counts in retrains.items():
+                ran = [[found[plan.stage.trial(item, k, r)] for r in range(n)] for k, n in enumerate(counts)]
+                scores[item] = item_scores(base[item], ran, self.weights)
+            return {item: scores[item].rewards for item in scores}
+
+        samples = {item: len(counts) for item, counts in retrains.items()}
+        race(self._stages(max(samples.values())), samples, run)
+        return scores
+
+    def _stages(self, samples: int) -> list[tuple[int, int]]:
+        """How many self-edits of an item run in each stage, and the retrains of each."""
+        if self.weights.allocation == "racing":
+            return schedule(samples, samples * self.weights.retrains)
+        return [(samples, self.weights.retrains)]
 
     def _plan(self, stage: Stage, purpose: str) -> Plan:
         answer_tokens = self.weights.answer_tokens if self.asks else 0
@@ -111,6 +120,7 @@ def item_scores(base: dict, samples: Sequence[Sequence[dict]], weights: config.R
         [mean(trials, True) for trials in samples],
         mean([base], True),
         [_mean([accuracy(trial, False) for trial in trials]) for trials in samples],
+        [len(trials) for trials in samples],
     )
 
 

@@ -17,7 +17,7 @@ class Scores:
 
     A self-edit that failed, or whose training diverged, has no reward. heldout_rewards, heldout_base: the same on the
     questions that are kept out of the reward, for the report alone. accuracies: of each self-edit on the questions in
-    the reward, whatever their part in it.
+    the reward, whatever their part in it. retrains: how often each was trained; one that racing dropped, less often.
     """
 
     rewards: list[float | None]
@@ -25,6 +25,7 @@ class Scores:
     heldout_rewards: list[float | None] | None = None
     heldout_base: float | None = None
     accuracies: list[float | None] | None = None
+    retrains: list[int] | None = None
 
 
 class Reward(Protocol):

@@ -74,10 +74,23 @@ def train(student: Actor, candidates: Sequence[Candidate], training: Training) -
     return Adapters(student.engine.join(parts), how.lora, tuple(order), losses)
 
 
-def teach(model: Actor, examples: Sequence[Example], training: Training, seed: Seed) -> tuple[dict, float]:
+def teach(
+    model: Actor, examples: Sequence[Example], training: Training, seed: Seed, weights: Sequence[float] | None = None
+) -> tuple[dict, float]:
     """Finetune one model on all devices -> (what it learned: an adapter, or all weights for rank 0; mean loss of the
-    last epoch in nats per token)."""
+    last epoch in nats per token).
+
+    weights: how much each example counts (1 without them); the loss of a step stays a mean over its tokens.
+    """
     rows = tuple(model.row(example) for example in examples)
+    if weights is not None:
+        pairs = zip(rows, weights, strict=True)
+        rows = tuple(replace(row, weights=tuple(share * w for w in row.weights)) for row, share in pairs)
     learner = Candidate(rows, training.learning_rate, training.epochs, training.warmup_steps, seed, seed)
     learned, losses = model.engine.teach(model.base, learner, recipe(training))
-    return learned, float(losses[-(len(losses) // training.epochs) :].mean())
+    return learned, last_epoch_mean(losses, training.epochs)
+
+
+def last_epoch_mean(losses: np.ndarray, epochs: int) -> float:
+    """Mean loss of the last epoch's steps."""
+    return float(losses[-(len(losses) // epochs) :].mean())

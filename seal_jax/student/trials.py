@@ -137,9 +137,11 @@ def _failure(lesson: Lesson, losses: np.ndarray, answers: Answers) -> str | None
 def _shown(graded: Graded | None, answers: Answers, lesson: Lesson) -> dict:
     """Answers and verdicts as they are recorded; None where nothing was asked."""
     if graded is None:
-        return {"answers": None, "correct": None, "cut": None}
-    verdicts = [False] * len(graded.verdicts) if lesson.failure else graded.verdicts
-    return {"answers": graded.answers, "correct": verdicts, "cut": answers.cut}
+        return {"answers": None, "correct": None, "probability": None, "cut": None}
+    verdicts, chances = graded.verdicts, graded.probabilities
+    if lesson.failure:
+        verdicts, chances = [False] * len(verdicts), chances and [0.0] * len(chances)
+    return {"answers": graded.answers, "correct": verdicts, "probability": chances, "cut": answers.cut}
 
 
 def _check_judge(graded: Sequence[Graded], domain: Domain) -> None:

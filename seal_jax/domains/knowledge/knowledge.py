@@ -5,14 +5,14 @@ Questions are asked without the passage. Which training sequences a self-edit gi
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from seal_jax.domains.domain import Answered, Control, Example, Graded, Lesson, Problem, Prompt, Quiz, Words
 from seal_jax.domains.knowledge import prompts
 from seal_jax.domains.knowledge.corpus import Passage
-from seal_jax.domains.knowledge.sequences import Rules, answer_example, question_prompt, training_examples
+from seal_jax.domains.knowledge.sequences import Rules, answer_example, question_prompt, sentences, training_examples
 
-Judge = Callable[[Sequence[Answered]], list[bool | None]]  # with a `name`; see judges/
+Judge = Callable[[Sequence[Answered]], list[bool | None]]  # with a `name`, perhaps `probabilities`; see judges/
 
 
 @dataclass(frozen=True)
@@ -20,6 +20,7 @@ class Knowledge:
     """The domain of passages (the protocol is in domains/domain.py).
 
     prompt: a family of prompts.py, or a template text. learning_rate, epochs: of every lesson. judge: grades answers.
+    open_book: the passage stands before every question.
     """
 
     prompt: str
@@ -29,6 +30,7 @@ class Knowledge:
     judge: Judge
     answer_stops: tuple[str, ...] = ()
     words: Words = Words("passage", "passages")
+    open_book: bool = False
 
     @property
     def grader(self) -> str:
@@ -55,15 +57,17 @@ class Knowledge:
 
     def quiz(self, passage: Passage, chat: bool) -> Quiz:
         """Every question of the passage, in order."""
+        asked, shown = passage.questions, self.open_book
         return Quiz(
-            tuple(question_prompt(passage, question, chat) for question in passage.questions),
-            tuple(answer_example(passage, question, chat) for question in passage.questions),
-            tuple(question.heldout for question in passage.questions),
+            tuple(question_prompt(passage, question, chat, shown) for question in asked),
+            tuple(answer_example(passage, question, chat, shown) for question in asked),
+            tuple(question.heldout for question in asked),
         )
 
     def grade(self, answered: Sequence[tuple[Passage, Sequence[str]]]) -> list[Graded]:
-        """The judge's verdict on each answer. It is called once for all of them, because some judges work in batches.
+        """The judge's verdict on each answer, and its probability where the judge gives any.
 
+        It is called once for all answers, because some judges work in batches.
         Raises ValueError where a passage has not one answer for each of its questions.
         """
         items = [
@@ -71,13 +75,25 @@ class Knowledge:
             for passage, answers in answered
             for question, answer in zip(passage.questions, answers, strict=True)
         ]
+        likely = getattr(self.judge, "probabilities", None)
         verdicts = iter(self.judge(items) if items else [])
-        return [Graded(list(answers), [next(verdicts) for _ in answers]) for _, answers in answered]
+        found = [Graded(list(answers), [next(verdicts) for _ in answers]) for _, answers in answered]
+        if likely is None or not items:
+            return found
+        chances = iter(likely(items))
+        return [replace(graded, probabilities=[next(chances) for _ in graded.verdicts]) for graded in found]
 
     def controls(self) -> list[Control]:
-        """The untrained student, and training on the passage alone where lessons hold the passage."""
-        untrained = Control("base", lambda passage, sample: None, kind="untrained")
-        return [untrained, Control("passage only", lambda passage, sample: "")][: 1 + self.rules.include_passage]
+        """The untrained student without and with the passage in its prompt (what reading would give, no memory needed),
+        training on the passage alone, and on its sentences, a line each: the rule that a policy has to beat.
+        """
+        with_passage = replace(self, rules=replace(self.rules, include_passage=True))
+        return [
+            Control("base", lambda passage, sample: None, kind="untrained"),
+            Control("passage in context", lambda passage, sample: None, domain=replace(self, open_book=True)),
+            Control("passage only", lambda passage, sample: "", domain=with_passage),
+            Control("sentences", lambda passage, sample: "\n".join(sentences(passage.context))),
+        ]
 
     def shown(self, passage: Passage) -> dict:
         """Title, context and questions, as they are recorded."""

@@ -12,6 +12,8 @@ from seal_jax.errors import UserError
 
 QUESTION = r"\bQuestion\s+\d+:"
 ANSWER = "Answer:"
+SENTENCE_END = re.compile(r"(?:(?<=[.!?])|(?<=[.!?][\"')\]”’]))\s+(?=[\"'(\[“‘]*[A-Z0-9])")
+ABBREVIATION = re.compile(r"(?:\b(?:Dr|Mr|Mrs|Ms|St|Jr|Sr|Prof|vs|etc|No|Lt|Col|Gen|Capt|Mt|approx|ca|cf)|\b[A-Z])\.$")
 LIST_MARKER = re.compile(r"^[ \t]*(?:\d{1,3}[.)]|[-*•])[ \t]+", re.MULTILINE)
 IMPLICATIONS_LINE = re.compile(r"^[ \t*_#]*Implications[*_]*:[*_]*", re.MULTILINE | re.IGNORECASE)
 
@@ -25,7 +27,7 @@ MARKDOWN = (
 
 PLAIN_QUESTION = "Give a direct, concise answer to the question below.\n\nTopic: {topic}\n{question}\n\nAnswer:"
 CHAT_QUESTION = "Give a direct, concise answer.\n\nTopic: {topic}\n{question}"
-LINE_REQUEST = "Tell me something about this topic: {topic}"
+LINE_REQUEST = "Topic: {topic}"  # as in a question; a longer one teaches no more and costs tokens (docs/results.md)
 PASSAGE_REQUEST = "Tell me everything you know about this topic: {topic}"
 
 
@@ -39,6 +41,7 @@ class Rules:
     include_passage: bool = True  # the passage itself is the last sequence
     closing: bool = False  # the end of text, or of the assistant's turn, is inside the loss
     chain_of_thought: bool = False  # only what follows the line 'Implications:' is trained on
+    split_sentences: bool = False  # each sentence of a line is a sequence of its own
     teacher: bool = False  # every sequence but the passage itself has a teacher that has read the passage
 
     def __post_init__(self) -> None:
@@ -93,20 +96,35 @@ def split_completion(completion: str, rules: Rules) -> list[str]:
         plain = _without_markdown(completion)
         if re.search(QUESTION, plain) and ANSWER in plain:
             return _questions(_segments(plain))[: rules.max_sequences]
-        return _lines(_segments(completion))[: rules.max_sequences]
+        lines = _lines(_segments(completion))
+        if rules.split_sentences:
+            lines = [sentence for line in lines for sentence in sentences(LIST_MARKER.sub("", line))]
+        return lines[: rules.max_sequences]
     return _segments(completion)[: rules.max_sequences]
 
 
-def question_prompt(passage: Passage, question: Question, chat: bool) -> Prompt:
-    """How a question is asked without the passage: the title as the topic, then the question."""
+def sentences(text: str) -> list[str]:
+    """The sentences of a text, in order, by its punctuation; an abbreviation or an initial ends none."""
+    found: list[str] = []
+    for piece in SENTENCE_END.split(text):
+        if found and ABBREVIATION.search(found[-1]):
+            found[-1] += f" {piece}"
+        else:
+            found.append(piece)
+    return _stripped([" ".join(sentence.split()) for sentence in found])
+
+
+def question_prompt(passage: Passage, question: Question, chat: bool, shown: bool = False) -> Prompt:
+    """How a question is asked: the title as the topic, then the question; `shown`: after the passage."""
     template = CHAT_QUESTION if chat else PLAIN_QUESTION
-    return Prompt(template.format(topic=passage.title, question=question.question), chat)
+    asked = Prompt(template.format(topic=passage.title, question=question.question), chat)
+    return with_passage(passage, asked) if shown else asked
 
 
-def answer_example(passage: Passage, question: Question, chat: bool) -> Example:
+def answer_example(passage: Passage, question: Question, chat: bool, shown: bool = False) -> Example:
     """The question with its gold answer, for the log-likelihood of the answer's tokens alone (no closing token)."""
     answer = question.answer if chat else f" {question.answer}"  # the plain prompt ends with 'Answer:', without a space
-    return Example(question_prompt(passage, question, chat), answer, closing=False)
+    return Example(question_prompt(passage, question, chat, shown), answer, closing=False)
 
 
 def _after_implications(completion: str) -> str:
