@@ -206,7 +206,7 @@ def test_the_largest_asks_all_programs_of_a_candidate(config, capsys, monkeypatc
     seen = []
 
     def pretend(program, base, chips):
-        lanes, each = program.call.args[-1].shape[0] if program.name == SCORE else len(program.call.args[2]), 2**30
+        lanes, each = program.call.args[2].shape[0] if program.name == SCORE else len(program.call.args[2]), 2**30
         seen.append((program.name, lanes))
         return Measured(program.name, lanes * each * (1.9 if program.name == SCORE else 0.6), 0.0, [], None), None
 
@@ -250,7 +250,7 @@ def test_what_is_asked_together(config, candidates, decode_rows, accuracy, chunk
     reward = Reward(accuracy_weight=accuracy, likelihood_weight=1.0)
     plan = report.make_plan(dataclasses.replace(config, engine=engine, reward=reward), jax.devices()[:1])
     assert (plan.asked_chunks, plan.asked_rows) == (chunks, rows)
-    assert plan.score().call.args[-1].shape[1] == rows
+    assert plan.score().call.args[2].shape[1] == rows
 
 
 @pytest.fixture(scope="module")

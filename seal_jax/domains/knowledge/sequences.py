@@ -117,8 +117,8 @@ def sentences(text: str) -> list[str]:
 def question_prompt(passage: Passage, question: Question, chat: bool, shown: bool = False) -> Prompt:
     """How a question is asked: the title as the topic, then the question; `shown`: after the passage."""
     template = CHAT_QUESTION if chat else PLAIN_QUESTION
-    asked = template.format(topic=passage.title, question=question.question)
-    return Prompt(f"{passage.title}\n{passage.context}\n\n{asked}" if shown else asked, chat)
+    asked = Prompt(template.format(topic=passage.title, question=question.question), chat)
+    return with_passage(passage, asked) if shown else asked
 
 
 def answer_example(passage: Passage, question: Question, chat: bool, shown: bool = False) -> Example:
