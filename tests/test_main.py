@@ -108,7 +108,7 @@ def test_another_config_or_process_in_the_folder(home, tmp_path):
 
 
 WAITING = """
-import sys, time
+import signal, sys, time
 from seal_jax import main
 from seal_jax.runs.ledger import Ledger
 
@@ -121,6 +121,7 @@ def waiting(self, records):
         time.sleep(3600)
 
 Ledger.append = waiting
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs begin with it ignored
 sys.exit(main.main(["seal_jax", *sys.argv[1:]]))
 """
 
