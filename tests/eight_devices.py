@@ -32,9 +32,9 @@ CANDIDATES = [  # lengths that share a bucket, so that few programs are compiled
 COLLECTIVE = r"(all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter)(?:-start)?\("
 
 
-def engine_on(devices, model=1, backend="shard_map"):
+def engine_on(devices, model=1, backend="shard_map", **settings):
     config, base = tiny_model(**KIND)
-    engine = tiny_engine(config, segment=4)
+    engine = tiny_engine(config, segment=4, **settings)
     engine = Engine(config, engine.settings, make_layout(model, backend, jax.devices()[:devices]))
     return engine, engine.put_base(base)
 
@@ -126,8 +126,8 @@ def test_outer_sft_and_merge(one, many, lora):
 # What the compiled programs do
 
 
-def step_program(devices, model=1, count=8, backend="shard_map"):
-    engine, base = engine_on(devices, model, backend)
+def step_program(devices, model=1, count=8, backend="shard_map", **settings):
+    engine, base = engine_on(devices, model, backend, **settings)
     lanes = Lanes.holding(count, engine.layout.devices)
     seeds = engine.layout.put_candidates(np.zeros((lanes.total, 2), np.uint32))
     state = engine.init_adapters(base, seeds, RECIPE)
@@ -190,7 +190,8 @@ def test_groups_are_read_in_every_form():
 
 @pytest.mark.parametrize("devices", [2, 4, 8])
 def test_work_of_a_device_falls_as_their_number(devices):
-    flops = [step_program(n).cost_analysis()["flops"] for n in (1, devices)]
+    # XLA counts the body of a loop once, however often it runs: the head is applied in one part, whatever a device has.
+    flops = [step_program(n, loss_chunk=8 * 64).cost_analysis()["flops"] for n in (1, devices)]
     assert flops[1] == pytest.approx(flops[0] / devices, rel=0.05)
 
 

@@ -38,7 +38,7 @@ def mistake(*arguments):
 def test_overrides_change_the_file_and_other_flags_are_parsed():
     config, values = read(QUICKSTART, "--config.inner.rank=3", "--config.knowledge.closing=False", "--workdir=x")
     assert (config["inner"]["rank"], config["knowledge"]["closing"], config["domain"]) == (3, False, "knowledge")
-    assert config["inner"]["epochs"] == 2 and values.workdir == "x"
+    assert config["inner"]["epochs"] == 4 and values.workdir == "x"
     config, _ = read("--config", f"{CONFIGS / 'quickstart.py'}:smoke", "--noconfig.knowledge.closing")
     assert (config["outer"]["samples"], config["knowledge"]["closing"]) == (2, False)
     config, _ = read(FEWSHOT, "--config.arc.attempts=2", "--config.inner.targets=('q_proj',)")

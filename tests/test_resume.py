@@ -120,7 +120,7 @@ def test_records_and_checkpoints_that_were_lost_are_made_again(whole, fast, tmp_
     same_checkpoints(tmp_path / "run", workdir)
 
 
-@pytest.mark.parametrize("purpose, count", [(b'"reward"', 2), (b'"log_probs"', 5)])
+@pytest.mark.parametrize("purpose, count", [(b'"reward"', 2), (b'"log_probs"', 6)])
 def test_continued_with_another_machine_half_and_one_more_round(
     whole, fast, home, tmp_path, monkeypatch, trained, purpose, count
 ):
