@@ -51,7 +51,7 @@ def test_the_run_has_something_to_compare(runs):
     found = tiny_run.records(runs[1])
     trained = [trial for trial in found["trials"] if trial["loss"] is not None]
     assert len({edit["text"] for edit in found["self_edits"] if edit["text"]}) == len(found["self_edits"]) - 1 == 10
-    assert len({trial["loss"] for trial in trained}) == len(trained) == 10
+    assert len({trial["loss"] for trial in trained}) == len(trained) == 11
     assert len({answer for trial in trained for answer in trial["answers"]}) >= 3
     assert len(set(found["rollouts"][0]["rewards"])) == 3
 
