@@ -12,7 +12,6 @@ are frozen (attention, adapters and optimizer come on top and are not counted).
 """
 
 import argparse
-import re
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -26,7 +25,7 @@ from measure import MatrixProduct, Row, load_both, print_compiled, print_ratio, 
 
 from seal_jax.config import ALL_PROJECTIONS
 from seal_jax.domains.knowledge.corpus import Passage, load_passages
-from seal_jax.domains.knowledge.knowledge import Rules, training_examples
+from seal_jax.domains.knowledge.knowledge import Rules, sentences, training_examples
 from seal_jax.engine import packing
 from seal_jax.engine.engine import Engine
 from seal_jax.engine.packing import Candidate
@@ -42,7 +41,7 @@ def candidates_of(passages: list[Passage], tokenizer: Tokenizer, rules: Rules) -
     """One candidate a passage: its first sentences, and the passage itself as the last sequence."""
     made = []
     for number, passage in enumerate(passages):
-        lines = re.sub(r"(?<=[.!?])\s+", "\n", passage.context)
+        lines = "\n".join(sentences(passage.context))
         encoded = (tokenizer.encode_example(example) for example in training_examples(passage, lines, rules))
         rows = tuple(packing.Row(tuple(ids), tuple(weights)) for ids, weights in encoded)
         made.append(Candidate(rows, RATE, epochs=1, warmup_steps=0, seed=(0, number), order=(0,)))

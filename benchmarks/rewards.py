@@ -20,15 +20,17 @@ accuracy, by those others, of the self-edit that the reward selects.
 
 import argparse
 import json
+import runpy
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from ml_collections import config_flags
 
 from seal_jax import config as configs
 from seal_jax import seeds
 from seal_jax.authors.policy import Policy
-from seal_jax.domains.domain import Answered, Example
+from seal_jax.domains.domain import Example, Graded
+from seal_jax.domains.knowledge.corpus import Passage
 from seal_jax.domains.knowledge.sequences import question_prompt, sentences
 from seal_jax.engine.packing import Row
 from seal_jax.engine.weights import Weights
@@ -36,7 +38,7 @@ from seal_jax.experiments import knowledge
 from seal_jax.judges import lexical
 from seal_jax.report.answers import token_f1
 from seal_jax.student.actor import Actor, load_actor
-from seal_jax.student.ask import ask
+from seal_jax.student.ask import Answers, ask
 from seal_jax.student.train import Loop, candidate, chunks, train
 
 REWARDS = ("accuracy", "F1", "gold phrase", "in-context answer", "gold within it")
@@ -59,7 +61,7 @@ def main() -> None:
 
 def measure(arguments: argparse.Namespace) -> None:
     """Writes a line for each inner loop: item, sample, retrain, and every reward."""
-    values = config_flags._ConfigFileParser("config").parse(arguments.config)
+    values = runpy.run_path(arguments.config)["get_config"]()
     values.data.update(train_items=arguments.skip + arguments.passages)
     config = configs.from_dict(values.to_dict())
     world = knowledge.world(config)
@@ -70,9 +72,10 @@ def measure(arguments: argparse.Namespace) -> None:
     edits = {}
     for written in author.write(items, arguments.edits, (config.seed, 1)):
         edits |= written
-    opened = domain.controls()[1].domain
+    opened = replace(domain, open_book=True)
     shown = ask(student, None, [opened.quiz(item, student.chat) for item in items], config.evaluation.answer_tokens)
-    targets = {item.id: _targets(student, item, found.texts) for item, found in zip(items, shown, strict=True)}
+    verdicts = domain.grade([(item, found.texts) for item, found in zip(items, shown, strict=True)])
+    targets = {item.id: _targets(student, item, graded) for item, graded in zip(items, verdicts, strict=True)}
     wanted = [(i, k, r) for r in range(arguments.retrains) for i in items for k in range(arguments.edits)]
     loops = []
     for item, k, r in wanted:
@@ -89,31 +92,27 @@ def measure(arguments: argparse.Namespace) -> None:
             lanes = [[row for pair in targets[wanted[chunk[c]][0].id] for row in pair] for c in trained.order]
             totals = student.engine.log_likelihood(Weights(student.base, trained.tree, trained.lora), lanes)
             likely = dict(zip(trained.order, zip(lanes, totals, strict=True), strict=True))
+            graded = domain.grade([(wanted[i][0], found.texts) for i, found in zip(chunk, answers, strict=True)])
             for place, i in enumerate(chunk):
-                file.write(json.dumps(_line(wanted[i], answers[place], *likely[place])) + "\n")
+                file.write(json.dumps(_line(wanted[i], answers[place], graded[place], *likely[place])) + "\n")
             file.flush()
             print(f"{len(chunk)} inner loops", flush=True)
 
 
-def _line(wanted: tuple, answers, rows: list[Row], totals: list[float]) -> dict:
+def _line(wanted: tuple, answers: Answers, graded: Graded, rows: list[Row], totals: list[float]) -> dict:
     item, sample, retrain = wanted
     each = [total / max(sum(row.weights), 1) for row, total in zip(rows, totals, strict=True)]
-    right = _right(item.questions, answers.texts)
     f1 = [token_f1(question.answer, text) for question, text in zip(item.questions, answers.texts, strict=True)]
-    means = (np.mean(right), np.mean(f1), np.mean(answers.log_likelihood), np.mean(each[::2]), np.mean(each[1::2]))
-    named = dict(zip(REWARDS, map(float, means), strict=True))
+    found = graded.verdicts, f1, answers.log_likelihood, each[::2], each[1::2]
+    named = dict(zip(REWARDS, (float(np.mean(values)) for values in found), strict=True))
     return {"item": item.title, "sample": sample, "retrain": retrain} | named
 
 
-def _right(questions, texts: list[str]) -> list[bool]:
-    return lexical.grade([Answered(q.question, q.answer, text) for q, text in zip(questions, texts, strict=True)])
-
-
-def _targets(student: Actor, item, texts: list[str]) -> list[tuple[Row, Row]]:
+def _targets(student: Actor, item: Passage, shown: Graded) -> list[tuple[Row, Row]]:
     """For each question (the text that a good student says, and the gold answer's tokens within it)."""
     found = []
-    for question, text in zip(item.questions, texts, strict=True):
-        if not _right([question], [text])[0]:
+    for question, text, right in zip(item.questions, shown.answers, shown.verdicts, strict=True):
+        if not right:
             holds = [s for s in sentences(item.context) if question.answer.lower() in s.lower()]
             text = holds[0] if holds else question.answer
         prompt = question_prompt(item, question, student.chat)

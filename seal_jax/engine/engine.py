@@ -90,8 +90,7 @@ class Engine:
         )
         values = []
         for step, (chosen, *arrays), places in zip(steps, filled, counted, strict=True):
-            self.usage.real += _real_tokens(slotted, step)
-            self.usage.slots += arrays[0].size
+            self._count(slotted, step, arrays[0])
             local = np.array(chosen, np.int32) % lanes.each
             expected = packing.fill_targets(slotted, step, arrays[0].shape, lanes)
             data = sft.Batch(*arrays, expected and Targets(*expected), places)
@@ -154,7 +153,10 @@ class Engine:
         return -(-recipe.batch // size), size
 
     def _count(self, slotted: Sequence[Sequence[Row]], step: Sequence[tuple[int, ...]], tokens: np.ndarray) -> None:
-        self.usage.real += _real_tokens(slotted, step)
+        """Add a step's tokens to `usage`."""
+        self.usage.real += sum(
+            len(slotted[candidate][slot].tokens) for candidate, slots in enumerate(step) for slot in slots
+        )
         self.usage.slots += tokens.size
 
     def _learn(self, base: dict, learner: Candidate, recipe: Recipe, call: Callable) -> tuple[dict, np.ndarray]:
@@ -211,10 +213,6 @@ class Engine:
         Candidates are those of `generate`.
         """
         return decoding.log_likelihood(self.calls, self.programs, weights, rows)
-
-
-def _real_tokens(slotted: Sequence[Sequence[Row]], step: Sequence[tuple[int, ...]]) -> int:
-    return sum(len(slotted[candidate][slot].tokens) for candidate, slots in enumerate(step) for slot in slots)
 
 
 def _hyper(candidates: Sequence[Candidate], batch: int) -> sft.Hyper:

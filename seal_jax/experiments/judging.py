@@ -6,7 +6,6 @@ from collections.abc import Callable
 from seal_jax.config import Config, Judge
 from seal_jax.domains.domain import Prompt
 from seal_jax.engine.packing import Row
-from seal_jax.engine.weights import Weights
 from seal_jax.judges import calibrated, lexical, local, remote
 from seal_jax.parallel import from_first, is_first
 from seal_jax.student.actor import Actor, load_actor
@@ -43,10 +42,7 @@ def yes_no(actor: Actor) -> Callable[[list[Prompt]], list[tuple[float, float]]]:
     def ask(prompts: list[Prompt]) -> list[tuple[float, float]]:
         words = ("Yes", "No") if actor.chat else (" Yes", " No")
         rows = [_reply(actor, prompt, word) for prompt in prompts for word in words]
-        limit = actor.engine.settings.decode_rows
-        found = []
-        for begin in range(0, len(rows), limit):
-            found += actor.engine.log_likelihood(Weights(actor.base), [rows[begin : begin + limit]])[0]
+        found = actor.log_likelihoods(rows)
         return list(zip(found[::2], found[1::2], strict=True))
 
     return ask

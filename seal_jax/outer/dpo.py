@@ -10,16 +10,15 @@ from seal_jax import seeds
 from seal_jax.config import Training
 from seal_jax.outer import select
 from seal_jax.outer.improver import Update
-from seal_jax.outer.rest_em import example, teachable
+from seal_jax.outer.rest_em import MStep, example, teachable
 from seal_jax.outer.rollouts import Rollout
 from seal_jax.runs.ledger import Ledger
 from seal_jax.student.actor import Actor
-from seal_jax.student.merge import merge
 from seal_jax.student.prefer import prefer
 
 
 @dataclass(frozen=True)
-class DPO:
+class DPO(MStep):
     """Pairs by reward. beta: see config.DPO; unfinished: see config.Outer."""
 
     beta: float
@@ -31,12 +30,9 @@ class DPO:
         pairs = {item: select.best_and_worst(found) for item, found in teachable(rollouts, self.unfinished).items()}
         return learn(policy, rollouts, pairs, self, seed)
 
-    def apply(self, policy: Actor, learned: dict) -> Actor:
-        return merge(policy, learned, self.training)
-
 
 @dataclass(frozen=True)
-class RandomPairs:
+class RandomPairs(MStep):
     """The control: pairs at random, of the items of which another arm had one in the same round.
 
     like: the rollouts of the run, and the arm to be compared with.
@@ -54,9 +50,6 @@ class RandomPairs:
             wanted = self.like[0][self.like[1], seed[1], item]["chosen"]
             pairs[item] = select.pair_at_random(found, f"{seed[0]}/{seed[1]}/{item}") if wanted else []
         return learn(policy, rollouts, pairs, self, seed)
-
-    def apply(self, policy: Actor, learned: dict) -> Actor:
-        return merge(policy, learned, self.training)
 
 
 def learn(

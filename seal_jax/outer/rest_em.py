@@ -6,7 +6,6 @@ into its weights. No gradient flows through the reward.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 from seal_jax import seeds
 from seal_jax.config import Training
@@ -20,15 +19,19 @@ from seal_jax.student.merge import merge
 from seal_jax.student.train import teach
 
 
-class SFT(Protocol):
-    """What an M-step by SFT needs to know: how to train, and what becomes of self-edits that were cut off."""
+class MStep:
+    """What the improvers share: how to train, what becomes of self-edits that were cut off (see config.Outer), and that
+    what is learned is merged into the policy."""
 
     training: Training
     unfinished: str
 
+    def apply(self, policy: Actor, learned: dict) -> Actor:
+        return merge(policy, learned, self.training)
+
 
 @dataclass(frozen=True)
-class RestEM:
+class RestEM(MStep):
     """Selects by reward. rule: one of select.RULES; unfinished: see config.Outer."""
 
     rule: str
@@ -40,12 +43,9 @@ class RestEM:
         chosen = {item: select.RULES[self.rule](found) for item, found in teachable(rollouts, self.unfinished).items()}
         return finetune(policy, rollouts, chosen, self, seed)
 
-    def apply(self, policy: Actor, learned: dict) -> Actor:
-        return merge(policy, learned, self.training)
-
 
 @dataclass(frozen=True)
-class RandomSelection:
+class RandomSelection(MStep):
     """The control: as many self-edits of each item as another arm's rule chose in the same round, at random.
 
     like: the rollouts of the run, and the arm to be compared with; None: one of each item.
@@ -63,15 +63,12 @@ class RandomSelection:
             chosen[item] = select.at_random(found, count, f"{seed[0]}/{seed[1]}/{item}")
         return finetune(policy, rollouts, chosen, self, seed)
 
-    def apply(self, policy: Actor, learned: dict) -> Actor:
-        return merge(policy, learned, self.training)
-
 
 def finetune(
     policy: Actor,
     rollouts: Sequence[Rollout],
     chosen: Mapping[str, list[int]],
-    how: SFT,
+    how: MStep,
     seed: tuple[int, int],
     weights: Mapping[tuple[str, int], float] | None = None,
 ) -> Update:

@@ -10,14 +10,13 @@ from dataclasses import dataclass
 
 from seal_jax.config import Training
 from seal_jax.outer.improver import Update
-from seal_jax.outer.rest_em import finetune, teachable
+from seal_jax.outer.rest_em import MStep, finetune, teachable
 from seal_jax.outer.rollouts import Rollout
 from seal_jax.student.actor import Actor
-from seal_jax.student.merge import merge
 
 
 @dataclass(frozen=True)
-class WeightedSFT:
+class WeightedSFT(MStep):
     """temperature: in units of the reward; unfinished: see config.Outer."""
 
     temperature: float
@@ -36,9 +35,6 @@ class WeightedSFT:
                 weights[item, rollout.sample] = share
         chosen = {item: [rollout.sample for rollout in found] for item, found in known.items()}
         return finetune(policy, rollouts, chosen, self, seed, weights)
-
-    def apply(self, policy: Actor, learned: dict) -> Actor:
-        return merge(policy, learned, self.training)
 
 
 def shares(rewards: Sequence[float], temperature: float) -> list[float]:

@@ -10,6 +10,7 @@ from seal_jax.domains.domain import Example
 from seal_jax.engine.budget import other_bases
 from seal_jax.engine.engine import Engine
 from seal_jax.engine.packing import Row
+from seal_jax.engine.weights import Weights
 from seal_jax.inner.sampling import Sampling
 from seal_jax.model import memory, quantized
 from seal_jax.model.lora import LoraConfig
@@ -50,6 +51,13 @@ class Actor:
         tokens, weights = self.tokenizer.encode_example(example)
         teacher = [] if example.teacher is None else self.tokenizer.encode_prompt(example.teacher)
         return Row(tuple(tokens), tuple(weights), tuple(teacher))
+
+    def log_likelihoods(self, rows: Sequence[Row]) -> list[float]:
+        """Of the weighted tokens of each row, in nats, without an adapter; `engine.decode_rows` of them at a time."""
+        each, found = self.engine.settings.decode_rows, []
+        for begin in range(0, len(rows), each):
+            found += self.engine.log_likelihood(Weights(self.base), [rows[begin : begin + each]])[0]
+        return found
 
     def stopper(self, texts: Sequence[str]) -> Callable[[list[int]], bool] | None:
         """Whether tokens hold one of the texts that end a row, for Engine.generate; None where there are none."""

@@ -7,7 +7,6 @@ from seal_jax.domains.domain import Example
 from seal_jax.engine.packing import Candidate
 from seal_jax.engine.pairs import Pairs
 from seal_jax.engine.recipe import recipe
-from seal_jax.engine.weights import Weights
 from seal_jax.seeds import Seed
 from seal_jax.student.actor import Actor
 from seal_jax.student.train import last_epoch_mean
@@ -21,10 +20,7 @@ def prefer(
     Gives (what it learned: an adapter, or all weights for rank 0; mean loss of the last epoch in nats per pair).
     """
     preferred, rejected = (tuple(model.row(pair[side]) for pair in pairs) for side in (0, 1))
-    rows, each = [*preferred, *rejected], model.engine.settings.decode_rows
-    likelihoods: list[float] = []
-    for begin in range(0, len(rows), each):
-        likelihoods += model.engine.log_likelihood(Weights(model.base), [rows[begin : begin + each]])[0]
+    likelihoods = model.log_likelihoods([*preferred, *rejected])
     sides = likelihoods[: len(pairs)], likelihoods[len(pairs) :]
     reference = tuple(one - other for one, other in zip(*sides, strict=True))
     learner = Candidate(preferred, training.learning_rate, training.epochs, training.warmup_steps, seed, seed)

@@ -18,7 +18,7 @@ from seal_jax.errors import UserError
 from seal_jax.runs.keys import Stage
 from seal_jax.student.actor import Actor
 from seal_jax.student.ask import Answers, ask
-from seal_jax.student.train import Loop, candidate, chunks, train
+from seal_jax.student.train import Loop, candidate, chunks, last_epoch_mean, train
 
 
 @dataclass(frozen=True)
@@ -157,5 +157,5 @@ def last_epoch(losses: np.ndarray, epochs: int) -> float | None:
     """Mean loss of the last epoch's steps, in nats per token; None where nothing was trained or it is not a number."""
     if not len(losses):
         return None
-    mean = float(losses[-(len(losses) // epochs) :].mean())
+    mean = last_epoch_mean(losses, epochs)
     return mean if np.isfinite(mean) else None
