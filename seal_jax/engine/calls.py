@@ -125,20 +125,21 @@ class Calls:
 
     def teach(self, base: dict, state: sft.State, hyper: sft.Hyper, recipe: Recipe, batch: sft.Batch) -> Call:
         """One optimizer step of one model -> (state, loss); batch.tokens [A, B, T] with B split over the devices."""
-        step = functools.partial(sft.sft_step, self._teaching(recipe, batch.tokens))
+        step = functools.partial(sft.sft_step, self._teaching(base, recipe, batch.tokens))
         return self._one_model(f"teach {recipe}", step, base, state, (batch, hyper))
 
     def prefer(
         self, base: dict, state: sft.State, hyper: sft.Hyper, recipe: Recipe, batch: dpo.Pairs, beta: float
     ) -> Call:
         """One step of DPO of one model -> (state, loss); batch.tokens [A, B, 2, T], B split over the devices."""
-        step = functools.partial(dpo.dpo_step, dpo.Program(self._teaching(recipe, batch.tokens), beta))
+        step = functools.partial(dpo.dpo_step, dpo.Program(self._teaching(base, recipe, batch.tokens), beta))
         return self._one_model(f"prefer {beta} {recipe}", step, base, state, (batch, hyper))
 
-    def _teaching(self, recipe: Recipe, tokens) -> sft.Program:
+    def _teaching(self, base: dict, recipe: Recipe, tokens) -> sft.Program:
         on_device = tokens.size // tokens.shape[0] // self.layout.devices
         model = self.model(1.0 if recipe.lora is None else recipe.lora.scale, on_device)
-        return sft.Program(model, recipe.optimizer, self.chunk(on_device // tokens.shape[-1]))
+        dtype = base["embed"]["embedding"].dtype.name
+        return sft.Program(model, recipe.optimizer, self.chunk(on_device // tokens.shape[-1]), dtype=dtype)
 
     def _one_model(self, name: str, step: Callable, base: dict, state: sft.State, data: tuple) -> Call:
         """step(frozen, state, *data) -> (state, loss) of an adapter, or of all weights, spread over the devices."""

@@ -51,7 +51,8 @@ def dpo_step(
 
     def micro_loss(trainable, tokens, weights, reference, counts):
         flat = (-1, tokens.shape[-1])
-        both = log_likelihood(model, {**frozen, **trainable}, tokens.reshape(flat), weights.reshape(flat), chunk)
+        variables = program.sft.variables(frozen, trainable)
+        both = log_likelihood(model, variables, tokens.reshape(flat), weights.reshape(flat), chunk)
         preferred, other = both.reshape(-1, 2).T
         return jnp.sum(dpo_loss(preferred - other - reference, program.beta) * counts) / total
 

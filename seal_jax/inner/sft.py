@@ -37,12 +37,20 @@ class Optimizer:
 @dataclass(frozen=True)
 class Program:
     """All that is static in a step: model, optimizer, loss chunk (positions of each sequence per application of the
-    head), and how a batch with a teacher's targets is distilled."""
+    head), how a batch with a teacher's targets is distilled, and the type that the model's own weights are computed in
+    where they are what is trained."""
 
     model: Transformer
     optimizer: Optimizer
     loss_chunk: int
     distillation: Distillation | None = None
+    dtype: str = "float32"
+
+    def variables(self, frozen: dict, trainable: dict) -> dict:
+        """What the model is applied with. Adapters are cast where they are used."""
+        if "params" not in trainable:
+            return {**frozen, **trainable}
+        return {**trainable, "params": jax.tree.map(lambda leaf: leaf.astype(self.dtype), trainable["params"])}
 
 
 class Hyper(NamedTuple):
@@ -66,11 +74,13 @@ class Batch(NamedTuple):
 
 
 class State(NamedTuple):
-    """What a step changes: trainable collections, optimizer state, steps done."""
+    """What a step changes: trainable collections and optimizer state, all in float32, steps done, and whether a loss or
+    gradient was not finite, after which nothing else changes."""
 
     trainable: dict
     optimizer: optax.OptState
     step: jax.Array
+    diverged: jax.Array
 
 
 def transform(config: Optimizer) -> optax.GradientTransformation:
@@ -88,8 +98,9 @@ def _decays(weights: dict) -> dict:
 
 
 def init_state(config: Optimizer, trainable: dict) -> State:
-    """State before the first step."""
-    return State(trainable, transform(config).init(trainable), jnp.zeros((), jnp.int32))
+    """State before the first step. Small steps would be lost in weights and moments of 16 bits."""
+    trainable = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), trainable)
+    return State(trainable, transform(config).init(trainable), jnp.zeros((), jnp.int32), jnp.zeros((), bool))
 
 
 def learning_rate(schedule: str, hyper: Hyper, step: jax.Array) -> jax.Array:
@@ -105,12 +116,13 @@ def sft_step(program: Program, frozen: dict, state: State, batch: Batch, hyper: 
     """One optimizer step of one candidate -> (state, mean loss in nats per token that has a weight).
 
     The loss is normalised over the whole accumulated batch. Weights other than 1 make a token count for more or less,
-    in whatever batch it stands. An invalid step changes nothing, not even Adam's momentum.
+    in whatever batch it stands. An invalid step changes nothing, not even Adam's momentum, and has a loss of 0. From the
+    step on at which training diverges the weights stay as they were, and the loss is NaN.
     """
     total = jnp.maximum((batch.weights[:, :, 1:] != 0).sum(), 1)
 
     def micro_loss(trainable, tokens, weights, targets, places):
-        variables, chunk = {**frozen, **trainable}, program.loss_chunk
+        variables, chunk = program.variables(frozen, trainable), program.loss_chunk
         if targets is None:
             return -log_likelihood(program.model, variables, tokens, weights, chunk, places).sum() / total
         how = program.distillation, chunk
@@ -125,7 +137,8 @@ def descend(
 ) -> tuple[State, jax.Array]:
     """One AdamW step on the sum of micro_loss(trainable, *micro) over the micro-batches -> (state, that sum).
 
-    micros: a tree of arrays with a leading axis of micro-batches. Where `valid` is False the state stays, the sum is 0.
+    micros: a tree of arrays with a leading axis of micro-batches. Where `valid` is False the state stays, the sum is 0;
+    where the sum or its gradient is not finite the state stays for good, and this and every later sum is NaN.
     """
     value_and_grad = jax.value_and_grad(micro_loss)
     if jax.tree.leaves(micros)[0].shape[0] == 1:
@@ -140,9 +153,11 @@ def descend(
     updates, optimizer = transform(config).update(grads, state.optimizer, state.trainable)
     rate = learning_rate(config.schedule, hyper, state.step)
     trainable = jax.tree.map(lambda w, u: (w - rate * u).astype(w.dtype), state.trainable, updates)
-    new = State(trainable, optimizer, state.step + 1)
-    held = jax.tree.map(lambda fresh, old: jnp.where(valid, fresh, old), new, state)
-    return held, jnp.where(valid, loss, 0.0)
+    fine = ~state.diverged & jnp.isfinite(loss) & jnp.isfinite(optax.tree.norm(grads))
+    new = State(trainable, optimizer, state.step + 1, state.diverged)
+    held = jax.tree.map(lambda fresh, old: jnp.where(valid & fine, fresh, old), new, state)
+    held = held._replace(diverged=state.diverged | (valid & ~fine))
+    return held, jnp.where(valid, jnp.where(fine, loss, jnp.nan), 0.0)
 
 
 def finetune(program: Program, frozen: dict, trainable: dict, batches: Batch, hyper: Hyper) -> tuple[dict, jax.Array]:

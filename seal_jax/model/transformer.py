@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from einops import rearrange
 from flax import linen as nn
 
+from seal_jax.model import precision
 from seal_jax.model.quantized import product
 
 LONG, QUERIES = 1024, 256  # sequences longer than the first attend in blocks of the second (all buckets are multiples)
@@ -128,6 +129,17 @@ class Dense(nn.Module):
         return y
 
 
+class Head(nn.Module):
+    """From hidden states to logits in float32, where these have weights of their own."""
+
+    vocab_size: int
+
+    @nn.compact
+    def __call__(self, x):
+        kernel = self.param("kernel", nn.initializers.normal(0.02), (x.shape[-1], self.vocab_size))
+        return precision.einsum("...D,DV->...V", x, kernel)
+
+
 def attend(q, parts, masks) -> jax.Array:
     """`attend_at_once`, for long sequences a block of queries at a time, each recomputed in the backward pass: what it
     holds grows with T, not with its square."""
@@ -149,7 +161,7 @@ def attend_at_once(q, parts, masks) -> jax.Array:
     scores = []
     for (k, _), mask in zip(parts, masks, strict=True):
         asked = rearrange(q, "(P M) (K G) T H -> P K (M G T) H", P=k.shape[0], K=k.shape[1])
-        score = jnp.einsum("PKQH,PKSH->PKQS", asked, k).astype(jnp.float32) * q.shape[-1] ** -0.5
+        score = precision.einsum("PKQH,PKSH->PKQS", asked, k) * q.shape[-1] ** -0.5
         score = rearrange(score, "P K (M G T) S -> P M K G T S", M=q.shape[0] // k.shape[0], T=length)
         score = jnp.where(mask[:, None, None, None], score, -1e30)
         scores.append(rearrange(score, "P M K G T S -> (P M) K G T S"))
@@ -159,9 +171,9 @@ def attend_at_once(q, parts, masks) -> jax.Array:
     out = 0.0
     for (_, v), weight in zip(parts, weights, strict=True):
         probs = rearrange((weight / total).astype(v.dtype), "(P M) K G T S -> P K (M G T) S", P=v.shape[0])
-        mixed = jnp.einsum("PKQS,PKSH->PKQH", probs, v)
+        mixed = precision.einsum("PKQS,PKSH->PKQH", probs, v)
         out = out + rearrange(mixed, "P K (M G T) H -> (P M) T (K G H)", M=q.shape[0] // v.shape[0], T=length)
-    return out
+    return out.astype(q.dtype)
 
 
 class Block(nn.Module):
@@ -225,7 +237,7 @@ class Transformer(nn.Module):
         self.layers = scanned(cfg, self.lora_scale)
         self.final_norm = RMSNorm(cfg.rms_norm_eps)
         if not cfg.tie_embeddings:
-            self.lm_head = Dense(cfg.vocab_size, 1.0)
+            self.lm_head = Head(cfg.vocab_size)
 
     def __call__(self, tokens: jax.Array, cache: Cache | None = None, start: jax.Array | None = None):
         """Hidden states of tokens [B, T] -> ([B, T, D], what to go on from).
@@ -257,8 +269,9 @@ class Transformer(nn.Module):
 
     def logits(self, hidden: jax.Array) -> jax.Array:
         """Next-token logits [..., V] in float32 of hidden states [..., D]."""
-        out = self.embed.attend(hidden) if self.config.tie_embeddings else self.lm_head(hidden)
-        return out.astype(jnp.float32)
+        if self.config.tie_embeddings:
+            return precision.einsum("...D,VD->...V", hidden, self.embed.embedding)
+        return self.lm_head(hidden)
 
     def full(self, tokens: jax.Array) -> jax.Array:
         """Logits [B, T, V] of tokens [B, T], all at once: for tests and for looking, not for training."""

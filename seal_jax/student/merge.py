@@ -1,5 +1,7 @@
 """What was learned goes into a model's weights."""
 
+import jax
+
 from seal_jax.config import Training
 from seal_jax.engine.recipe import recipe
 from seal_jax.student.actor import Actor
@@ -8,4 +10,7 @@ from seal_jax.student.actor import Actor
 def merge(actor: Actor, learned: dict, training: Training) -> Actor:
     """The model with `learned` in its weights: an adapter merged, or for rank 0 the weights themselves."""
     lora = recipe(training).lora
-    return actor.with_base(actor.engine.put_base(learned)) if lora is None else actor.with_adapter(learned, lora)
+    if lora is not None:
+        return actor.with_adapter(learned, lora)
+    weights = jax.tree.map(lambda new, old: new.astype(old.dtype), learned, actor.base)  # it is trained in float32
+    return actor.with_base(actor.engine.put_base(weights))
