@@ -12,6 +12,11 @@ def columns(header: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
     return "\n".join([shape.format(*header).rstrip(), rule, *(shape.format(*row).rstrip() for row in cells)])
 
 
+def printable(text: str) -> str:
+    """The text in one line, without the characters that would move a terminal's cursor."""
+    return "".join(letter if letter.isprintable() else " " for letter in text)
+
+
 def duration(seconds: float) -> str:
     """83 -> "1:23", 3700 -> "1:01:40"."""
     minutes, seconds = divmod(round(seconds), 60)

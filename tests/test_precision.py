@@ -1,5 +1,5 @@
-"""In 16 bits: scores keep the float32 sums of their products, all weights learn as in float32, a candidate that diverges
-stops, and no other one notices."""
+"""In 16 bits: scores keep the float32 sums of their products, all weights learn as in float32, and a candidate that
+diverges stops while no other one notices."""
 
 import functools
 

@@ -116,8 +116,8 @@ def sft_step(program: Program, frozen: dict, state: State, batch: Batch, hyper: 
     """One optimizer step of one candidate -> (state, mean loss in nats per token that has a weight).
 
     The loss is normalised over the whole accumulated batch. Weights other than 1 make a token count for more or less,
-    in whatever batch it stands. An invalid step changes nothing, not even Adam's momentum, and has a loss of 0. From the
-    step on at which training diverges the weights stay as they were, and the loss is NaN.
+    in whatever batch it stands. An invalid step changes nothing, not even Adam's momentum, and has a loss of 0. From
+    the step on at which training diverges the weights stay as they were, and the loss is NaN.
     """
     total = jnp.maximum((batch.weights[:, :, 1:] != 0).sum(), 1)
 

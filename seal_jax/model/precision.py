@@ -9,8 +9,8 @@ import jax.numpy as jnp
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def einsum(spec: str, a: jax.Array, b: jax.Array) -> jax.Array:
-    """`jnp.einsum` of two arrays of one type, in float32. The gradient is rounded to their type before it is multiplied,
-    as that of any other product."""
+    """`jnp.einsum` of two arrays of one type, in float32. The gradient is rounded to their type before it is
+    multiplied, as that of any other product."""
     return jnp.einsum(spec, a, b, preferred_element_type=jnp.float32)
 
 

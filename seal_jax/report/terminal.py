@@ -6,10 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from etils import epath
 
 from seal_jax.report import cells, tables
+from seal_jax.report.examples import Shown, examples
 from seal_jax.report.recorded import Recorded, load
 from seal_jax.report.tables import Line, Round
 from seal_jax.runs import keys
-from seal_jax.text import columns, duration
+from seal_jax.text import columns, duration, printable
 
 WIDTH = 80
 
@@ -25,6 +26,9 @@ def summary(folder: epath.Path) -> str:
         parts.append(show_rounds(recorded, rounds))
     if lines:
         parts.append(show_rows(recorded, lines))
+    shown = examples(recorded)
+    if shown:
+        parts.append(show_examples(shown))
     if recorded.words.one == "task" and recorded.self_edits:
         parts.append(_fill(tables.resampled(recorded.self_edits) + "."))
     return "\n\n".join(parts)
@@ -37,6 +41,19 @@ def show_rows(recorded: Recorded, lines: Sequence[Line]) -> str:
     parts = [_fill(f"{cells.legend(lines, total, words)} Judge: {judge}.")]
     parts += [_show(table) for table in cells.evaluation_tables(recorded, lines)]
     return "\n\n".join([*parts, *_notes(cells.row_notes(recorded, lines))])
+
+
+def show_examples(shown: Sequence[Shown]) -> str:
+    """Questions with the answers of some rows."""
+    title = f"Before and after: the first question of each of the first {len(shown)} passages; + right, - wrong"
+    parts = [_fill(title)]
+    for one in shown:
+        said = [("", "gold", one.gold)]
+        said += [({True: "+", False: "-", None: "?"}[answer.right], answer.row, answer.text) for answer in one.answers]
+        width = max(len(name) for _, name, _ in said) + 2
+        asked = _fill(printable(f"{one.passage}: {one.question}"))
+        parts.append("\n".join([asked, *(_hanging(f"  {mark:<2}{name:<{width}}", text) for mark, name, text in said)]))
+    return "\n\n".join(parts)
 
 
 def show_rounds(recorded: Recorded, rounds: Sequence[Round]) -> str:
@@ -63,3 +80,8 @@ def _notes(notes: Iterable[str]) -> list[str]:
 
 def _fill(text: str) -> str:
     return textwrap.fill(text, WIDTH)
+
+
+def _hanging(start: str, text: str) -> str:
+    indent = " " * len(start)
+    return textwrap.fill(printable(text), WIDTH, initial_indent=start, subsequent_indent=indent) or start.rstrip()
