@@ -10,8 +10,9 @@ PACKAGE = Path(__file__).resolve().parents[1] / "seal_jax"
 
 # From the top down. A module imports from its own part and from lower rows, never from a neighbour in its row.
 LAYERS = [
+    {"adapt"},
     {"main", "fit"},
-    {"experiments", "report"},
+    {"lab", "experiments", "report"},
     {"flags", "outer"},
     {"rewards"},
     {"authors"},
@@ -27,7 +28,6 @@ LAYERS = [
 ]
 LEAVES = {"errors", "config", "domains.domain", "seeds", "text"}  # everyone may import these; they import no others
 WITHOUT_JAX = {"domains", "judges"}
-JAX = {"tasks", "judges"}
 JAX = {"jax", "jaxlib", "flax", "optax", "orbax", "chex"}
 ORBAX_HOME = "runs.checkpoint"
 

@@ -94,10 +94,10 @@ def safetensors_in(folder: Path) -> Tensors:
             raise UserError(f"{index} has no weight_map that tells which file holds which tensor: get the file again.")
         where = {name: folder / shard for name, shard in shards.items()}
     elif (folder / "model.safetensors").exists():
-        where = dict.fromkeys(_open(folder / "model.safetensors").keys(), folder / "model.safetensors")
+        where = dict.fromkeys(open_safetensors(folder / "model.safetensors").keys(), folder / "model.safetensors")
     else:
         raise UserError(f"{folder} holds no model.safetensors: convert the checkpoint to safetensors first.")
-    files = {path: _open(path) for path in set(where.values())}
+    files = {path: open_safetensors(path) for path in set(where.values())}
 
     def read(name: str) -> np.ndarray:
         try:
@@ -108,7 +108,8 @@ def safetensors_in(folder: Path) -> Tensors:
     return Tensors(str(folder), frozenset(where), read)
 
 
-def _open(path: Path):
+def open_safetensors(path: Path):
+    """A safetensors file, opened. UserError if it is missing or incomplete."""
     try:
         return safe_open(path, framework="numpy")
     except (OSError, SafetensorError) as error:

@@ -79,9 +79,14 @@ class Tokenizer:
         """Ids to continue: a chat prompt up to where the assistant's text begins, a plain one after BOS if used."""
         if not prompt.chat:
             return self._bos + self.encode(prompt.text)
-        system = self.system if prompt.system is None else prompt.system
-        turns = [] if system is None else [{"role": "system", "content": system}]
-        return self.encode(self._render([*turns, {"role": "user", "content": prompt.text}], generate=True))
+        return self.encode_chat([prompt.text], prompt.system)
+
+    def encode_chat(self, turns: list[str], system: str | None = None) -> list[int]:
+        """Ids up to where the assistant's next text begins; turns: the user's and the assistant's in turn."""
+        system = self.system if system is None else system
+        before = [] if system is None else [{"role": "system", "content": system}]
+        said = [{"role": ("user", "assistant")[i % 2], "content": text} for i, text in enumerate(turns)]
+        return self.encode(self._render([*before, *said], generate=True))
 
     def encode_example(self, example: ExampleLike) -> tuple[list[int], list[float]]:
         """Ids and as many loss weights: 1 on the text and the closing token, 0 on BOS and (unless whole) the prompt.

@@ -3,14 +3,16 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import jax
 import numpy as np
 
 from seal_jax.config import Training
 from seal_jax.domains.domain import Example, Lesson
 from seal_jax.engine.budget import chunk_limit
-from seal_jax.engine.packing import Candidate, plan_chunks
+from seal_jax.engine.packing import Candidate, Lanes, plan_chunks
 from seal_jax.engine.recipe import recipe
 from seal_jax.model.lora import LoraConfig
+from seal_jax.parallel import fetch
 from seal_jax.seeds import Seed
 from seal_jax.student.actor import Actor
 
@@ -72,6 +74,21 @@ def train(student: Actor, candidates: Sequence[Candidate], training: Training) -
         for index, values in zip(chunk, found, strict=True):
             losses[index] = values
     return Adapters(student.engine.join(parts), how.lora, tuple(order), losses)
+
+
+def adapter_of(student: Actor, adapters: Adapters, loop: int) -> dict:
+    """The adapter of one loop on the host, without an axis of lanes."""
+    total = jax.tree.leaves(adapters.tree)[0].shape[0]
+    lane = Lanes(total, student.engine.layout.devices).of(adapters.order.index(loop))
+    return jax.tree.map(lambda leaf: fetch(leaf[lane]), adapters.tree)
+
+
+def placed(student: Actor, adapters: Sequence[dict], lora: LoraConfig) -> Adapters:
+    """Adapters from the host on the devices, as if they had just been trained."""
+    lanes = Lanes.holding(len(adapters), student.engine.layout.devices)
+    tree = jax.tree.map(lambda *leaves: np.stack(leaves), *lanes.spread(adapters))
+    on_devices = student.engine.layout.put_weights(tree, candidates=True)
+    return Adapters(on_devices, lora, tuple(range(len(adapters))), [np.array([], np.float32)] * len(adapters))
 
 
 def teach(

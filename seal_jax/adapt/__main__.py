@@ -1,0 +1,91 @@
+"""Teach a model your documents, ask it, and take the result elsewhere.
+
+    python -m seal_jax.adapt learn --out adapters/x notes.md paper.pdf --questions q.txt
+    python -m seal_jax.adapt ask --adapter adapters/x "What is the question?"      (without a question: a chat)
+    python -m seal_jax.adapt export --adapter adapters/x --merged DIR
+
+Exit status: 0; 2 after one sentence about bad input; 130 after Ctrl-C.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from seal_jax.errors import UserError
+from seal_jax.main import quiet
+
+DEFAULT = "smollm2-135m-instruct"
+
+
+def main(argv: Sequence[str]) -> int:
+    """Returns the exit status."""
+    quiet()
+    try:
+        args = parser().parse_args(argv)
+        args.run(args)
+    except UserError as error:
+        print(f"seal_jax: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\nseal_jax: stopped; nothing was saved.", file=sys.stderr)
+        return 130
+    return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    """The three commands and their options."""
+    top = argparse.ArgumentParser("python -m seal_jax.adapt", description=__doc__.splitlines()[0])
+    commands = top.add_subparsers(required=True, metavar="learn | ask | export")
+
+    learn = commands.add_parser("learn", help="train an adapter on documents (.txt .md .jsonl .html .pdf)")
+    learn.add_argument("documents", nargs="+", metavar="FILE")
+    learn.add_argument("--out", required=True, metavar="DIR", help="the adapter's folder, which must not exist yet")
+    learn.add_argument("--model", default=DEFAULT, help="a folder, a .gguf file or a name on the hub (%(default)s)")
+    learn.add_argument("--questions", metavar="FILE", help="one a line, its answer behind a tab if known")
+    learn.add_argument("--edits", type=int, default=0, metavar="N",
+                       help="self-edits of each passage that the model writes; 0: the passage's sentences (%(default)s)")
+    learn.add_argument("--epochs", type=int, default=4)
+    learn.add_argument("--learning-rate", type=float, default=2e-3)
+    learn.add_argument("--rank", type=int, default=16)
+    learn.add_argument("--seed", type=int, default=0)
+    learn.set_defaults(run=run_learn)  # fmt: skip
+
+    ask = commands.add_parser("ask", help="answers of the model with and without the adapter; a chat without questions")
+    ask.add_argument("questions", nargs="*", metavar="QUESTION")
+    ask.add_argument("--adapter", required=True, metavar="DIR")
+    ask.add_argument("--model", default="", help="in place of the one that the adapter names")
+    ask.set_defaults(run=run_ask)
+
+    export = commands.add_parser("export", help="the model with the adapter in its weights, for transformers and vLLM")
+    export.add_argument("--adapter", required=True, metavar="DIR")
+    export.add_argument("--model", default="", help="in place of the one that the adapter names")
+    export.add_argument("--merged", required=True, metavar="DIR", help="the folder to write, which must not exist yet")
+    export.set_defaults(run=run_export)
+    return top
+
+
+def run_learn(args: argparse.Namespace) -> None:
+    from seal_jax.adapt.learn import Request, learn
+
+    inner = {"epochs": args.epochs, "learning_rate": args.learning_rate, "rank": args.rank, "alpha": 2.0 * args.rank}
+    learn(Request(tuple(args.documents), args.out, args.model, args.questions, args.edits, inner, args.seed))
+
+
+def run_ask(args: argparse.Namespace) -> None:
+    from seal_jax.adapt import ask
+
+    loaded = ask.load(args.adapter, args.model)
+    if args.questions:
+        ask.answer(loaded, args.questions)
+    else:
+        ask.chat(loaded, sys.stdin)
+
+
+def run_export(args: argparse.Namespace) -> None:
+    from seal_jax.adapt.export import export
+
+    export(args.adapter, args.model, args.merged)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
