@@ -43,7 +43,7 @@ def parser() -> argparse.ArgumentParser:
     learn.add_argument("--model", default=DEFAULT, help="a folder, a .gguf file or a name on the hub (%(default)s)")
     learn.add_argument("--questions", metavar="FILE", help="one a line, its answer behind a tab if known")
     learn.add_argument("--edits", type=int, default=0, metavar="N",
-                       help="self-edits of each passage that the model writes; 0: the passage's sentences (%(default)s)")
+                       help="self-edits of each passage that the model writes; 0: its sentences (%(default)s)")
     learn.add_argument("--epochs", type=int, default=4)
     learn.add_argument("--learning-rate", type=float, default=2e-3)
     learn.add_argument("--rank", type=int, default=16)

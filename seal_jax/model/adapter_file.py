@@ -35,8 +35,8 @@ def read_adapter(folder: str | Path) -> tuple[dict, LoraConfig, str]:
         parts = name.split(".")
         if len(parts) < 6 or parts[-1] != "weight" or parts[-3] not in PROJECTIONS or not parts[-5].isdigit():
             raise UserError(f"{folder / WEIGHTS}: tensor {name} belongs to no projection that is known here")
-        kind = parts[-2].removeprefix("lora_")
-        found.setdefault(parts[-3], {}).setdefault(int(parts[-5]), {})[kind] = file.get_tensor(name).T.astype(np.float32)
+        factor = file.get_tensor(name).T.astype(np.float32)
+        found.setdefault(parts[-3], {}).setdefault(int(parts[-5]), {})[parts[-2].removeprefix("lora_")] = factor
     layers = {}
     for name, each in found.items():
         if sorted(each) != list(range(len(each))) or any(set(pair) != {"A", "B"} for pair in each.values()):

@@ -1,0 +1,134 @@
+"""What a person with a document does: learn it, ask, take it elsewhere. And what goes wrong is one sentence."""
+
+import contextlib
+import io
+import json
+import subprocess
+import sys
+
+import pytest
+from tiny_checkpoint import random_params, tiny_config, tiny_tokenizer
+
+from seal_jax import lab
+from seal_jax.adapt import ask as asking
+from seal_jax.adapt.__main__ import main
+from seal_jax.errors import UserError
+from seal_jax.model.adapter_file import read_adapter
+from seal_jax.model.hf_config import model_config
+from seal_jax.model.pretrained import save_merged
+
+TEXT = "# The ferry\n\nThe ferry to Bo is blue. It leaves at noon.\n\n- Its captain is Arlo\n"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def patched(home):
+    """The tiny model reads short texts quickly; the cache is that of all tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(lab.SETTINGS, "evaluation", {"answer_tokens": 6})
+        patch.setitem(lab.SETTINGS, "sampling", {"max_new_tokens": 12})
+        patch.setitem(lab.SETTINGS, "engine", {"cache": str((home / "cache").resolve())})
+        yield
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("documents")
+    (folder / "ferry.md").write_text(TEXT)
+    (folder / "q.txt").write_text("What leaves?\tferry\n\nWho is the captain?\n")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def learned(home, files, tmp_path_factory):
+    """The folder of an adapter, and what was printed while it was made."""
+    out = tmp_path_factory.mktemp("adapters") / "x"
+    arguments = ["learn", "--model", str(home / "policy"), "--out", str(out), "--questions", str(files / "q.txt"),
+                 "--rank", "2", "--learning-rate", "0.03", str(files / "ferry.md")]  # fmt: skip
+    with contextlib.redirect_stdout(io.StringIO()) as shown:
+        assert main(arguments) == 0
+    return out, shown.getvalue()
+
+
+def test_learning_shows_and_keeps_what_was_answered(learned):
+    out, shown = learned
+    record = json.loads((out / "seal_jax.json").read_text())
+    assert [p["self_edit"] for p in record["passages"]] == [
+        "The ferry to Bo is blue.\nIt leaves at noon.\nIts captain is Arlo"
+    ]
+    assert [(q["question"], q["gold"]) for q in record["questions"]] == [
+        ("What leaves?", "ferry"), ("Who is the captain?", None)
+    ]  # fmt: skip
+    assert any(q["before"] != q["after"] for q in record["questions"])
+    assert "training an adapter on 3 lines" in shown and "12 steps" in shown
+    for one in record["questions"]:
+        assert f"{one['question']}" in shown
+    assert "of 1 before" in shown and "of 1 after" in shown
+    assert read_adapter(out)[1].rank == 2
+
+
+def test_asking_later_gives_the_answers_of_then(learned, capsys):
+    out, _ = learned
+    record = json.loads((out / "seal_jax.json").read_text())
+    loaded = asking.load(str(out), "")
+    asking.answer(loaded, [one["question"] for one in record["questions"]])
+    shown = capsys.readouterr().out
+    for one in record["questions"]:
+        assert f"without: {one['before']}".rstrip() in shown and f"with:    {one['after']}".rstrip() in shown
+    asking.chat(loaded, ["What leaves?\n", "/base\n", "And when?\n", "/new\n", "/base\n"])
+    talk = capsys.readouterr().out.splitlines()
+    first = record["questions"][0]
+    assert talk[1].strip() == first["after"].splitlines()[0].strip()
+    assert talk[2].strip() == first["before"].splitlines()[0].strip()
+    assert talk[-2] == "there is no question yet"
+
+
+def test_the_merged_folder_answers_as_the_adapter(learned, home, tmp_path, capsys):
+    out, _ = learned
+    assert main(["export", "--adapter", str(out), "--merged", str(tmp_path / "merged")]) == 0
+    loaded = asking.load(str(out), str(tmp_path / "merged"))  # the adapter's weights are in the model now
+    capsys.readouterr()
+    asking.answer(loaded, ["What leaves?"])
+    after = json.loads((out / "seal_jax.json").read_text())["questions"][0]["after"]
+    assert f"without: {after}".rstrip() in capsys.readouterr().out
+
+
+def test_the_model_writes_self_edits_and_questions_where_it_is_asked_to(home, files, tmp_path):
+    out = tmp_path / "own"
+    assert main(["learn", "--model", str(home / "policy"), "--out", str(out), "--edits", "2", "--rank", "2",
+                 "--epochs", "1", str(files / "ferry.md")]) == 0  # fmt: skip
+    record = json.loads((out / "seal_jax.json").read_text())
+    assert len(record["passages"]) == 2 and record["passages"][0]["self_edit"] != record["passages"][1]["self_edit"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["learn", "--out", "{tmp}/a", "{tmp}/gone.txt"], "gone.txt cannot be read"),
+        (["learn", "--out", "{tmp}", "{doc}"], "exists and is not empty"),
+        (["learn", "--out", "{tmp}/a", "--edits", "-1", "{doc}"], "--edits is -1"),
+        (["learn", "--out", "{tmp}/a", "--epochs", "0", "{doc}"], "config.inner.epochs"),
+        (["learn", "--out", "{tmp}/a", "--model", "{tmp}/gone", "{doc}"], "gone"),
+        (["learn", "--out", "{tmp}/a", "--questions", "{tmp}/gone.txt", "{doc}"], "gone.txt cannot be read"),
+        (["learn", "--out", "{tmp}/a", "--questions", "{tmp}/empty.txt", "{doc}"], "holds no question"),
+        (["ask", "--adapter", "{tmp}", "x?"], "holds no adapter_config.json"),
+        (["export", "--adapter", "{tmp}", "--merged", "{tmp}/m"], "holds no adapter_config.json"),
+    ],
+)
+def test_what_goes_wrong_is_one_sentence(arguments, says, files, tmp_path, capsys):
+    (tmp_path / "empty.txt").write_text("\n")
+    places = {"tmp": tmp_path, "doc": files / "ferry.md"}
+    assert main([argument.format(**places) for argument in arguments]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("seal_jax: ") and says in error and len(error.strip().splitlines()) == 1
+
+
+def test_an_adapter_of_another_model_is_refused(learned, tmp_path):
+    hf = tiny_config("llama", intermediate_size=96)
+    save_merged(tmp_path / "other", random_params(hf, 0), model_config(hf, "config"), tiny_tokenizer(), hf)
+    with pytest.raises(UserError, match="does not fit"):
+        asking.load(str(learned[0]), str(tmp_path / "other"))
+
+
+def test_help_names_the_commands():
+    done = subprocess.run([sys.executable, "-m", "seal_jax.adapt", "--help"], capture_output=True, text=True)
+    assert done.returncode == 0 and "learn | ask | export" in done.stdout

@@ -1,0 +1,100 @@
+"""Five verbs over many self-edits at once: each gives what it gives alone, and nothing given to them is changed."""
+
+import jax
+import numpy as np
+import pytest
+
+from seal_jax import lab
+from seal_jax.errors import UserError
+from seal_jax.model.lora import merge
+
+EDITS = ["The ferry to Bo leaves at noon.\nIt is blue.", "Bo is an island. The ferry is old.", "The ferry leaves."]
+QUESTIONS = ["What leaves?", "What is blue?"]
+
+
+@pytest.fixture(scope="module")
+def model(home):
+    cache = str((home / "cache").resolve())
+    return lab.load(
+        str(home / "policy"), engine={"cache": cache}, inner={"rank": 2, "learning_rate": 3e-2, "epochs": 3},
+        evaluation={"answer_tokens": 6}, sampling={"max_new_tokens": 12},
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def about():
+    return lab.passage("Bo", "The ferry to Bo is blue. It leaves at noon.")
+
+
+@pytest.fixture(scope="module")
+def trained(model, about):
+    return lab.train(model, about, EDITS)
+
+
+def test_many_are_what_each_is_alone(model, about, trained):
+    assert [len(losses) for losses in trained.losses] == [6, 6, 3]
+    together = lab.ask(model, trained.adapters, about, QUESTIONS)
+    assert len(together) == 3 and all(len(row) == 2 for row in together)
+    for number, edit in enumerate(EDITS):
+        adapters, losses = lab.train(model, about, [edit])
+        np.testing.assert_allclose(losses[0], trained.losses[number], rtol=1e-4)
+        jax.tree.map(
+            lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4),
+            lab.adapter(model, adapters, 0), lab.adapter(model, trained.adapters, number),
+        )  # fmt: skip
+        assert lab.ask(model, adapters, about, QUESTIONS) == [together[number]]
+
+
+def test_training_changes_answers_and_not_the_model(model, about, trained):
+    before = lab.ask(model, None, about, QUESTIONS)
+    assert len(before) == 1 and before[0] != lab.ask(model, trained.adapters, about, QUESTIONS)[0]
+    for losses in trained.losses:
+        assert losses[-1] < losses[0]
+    assert lab.ask(model, None, about, QUESTIONS) == before
+    shown = lab.ask(model, None, about, QUESTIONS, shown=True)
+    assert shown != before
+
+
+def test_an_adapter_from_the_host_answers_the_same(model, about, trained):
+    kept = lab.adapter(model, trained.adapters, 1)
+    again = lab.restore(model, kept, trained.adapters.lora)
+    assert lab.ask(model, again, about, QUESTIONS) == [lab.ask(model, trained.adapters, about, QUESTIONS)[1]]
+
+
+def test_a_reply_is_that_of_the_merged_weights(model, about, trained):
+    turns = ["What leaves?", "The ferry.", "When?"]
+    adapter = lab.adapter(model, trained.adapters, 0)
+    one = lab.restore(model, adapter, trained.adapters.lora)
+    merged = model.actor.with_base(merge(model.actor.base, adapter, trained.adapters.lora))
+    expected = lab.reply(lab.Model(merged, model.config, model.domain), None, turns)
+    assert lab.reply(model, one, turns) == expected != lab.reply(model, None, turns)
+    with pytest.raises(UserError, match=r"the chat has \d+ tokens, and the model reads 512"):
+        lab.reply(model, None, ["word " * 600])
+
+
+def test_several_passages_go_into_one_adapter(model, about):
+    other = lab.passage("Cu", "Cu is a hill. It is steep.")
+    _, [losses] = lab.train_on(model, [[(about, lab.split(about)), (other, lab.split(other))]])
+    assert len(losses) == 3 * 4
+
+
+def test_self_edits_are_sampled_together_and_differ(model, about):
+    edits = lab.write(model, about, 3)
+    assert len(edits) == 3 and len(set(edits)) > 1
+    assert edits == lab.write(model, about, 3) != lab.write(model, about, 3, seed=1)
+
+
+def test_scores():
+    answers = [["The ferry to Bo.", "no idea"], ["", "The ferry is blue"]]
+    assert lab.score(QUESTIONS, ["ferry", "ferry"], answers) == [[True, False], [False, True]]
+
+
+def test_what_does_not_go(model, about):
+    with pytest.raises(UserError, match="knows no settings 'iner'"):
+        lab.load("x", iner={})
+    with pytest.raises(UserError, match="self-edit 2 of 2 holds no text"):
+        lab.train(model, about, ["One.", " \n"])
+    with pytest.raises(UserError, match="nothing to train on"):
+        lab.train(model, about, [])
+    with pytest.raises(UserError, match="needs a title and a text"):
+        lab.passage("A", " ")
