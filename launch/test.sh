@@ -15,4 +15,4 @@ cd "$seal_root"
 SEAL_JAX_TEST_CACHE="$(mktemp -d)"
 export SEAL_JAX_TEST_CACHE
 trap 'rm -rf "$SEAL_JAX_TEST_CACHE"' EXIT
-"$seal_venv/bin/python" -m pytest --numprocesses auto --dist loadfile "$@"
+"$seal_venv/bin/python" -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder "$@"

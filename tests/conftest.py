@@ -4,12 +4,26 @@ import functools
 import os
 from pathlib import Path
 
+import jax
 import pytest
 import tiny_run
 
 from seal_jax.experiments import assemble, judging
 from seal_jax.report.watch import Watch
 from seal_jax.student.actor import load_actor
+
+
+# To compile takes most of the time of the tests, and twice as much with all optimizations: here, and in their processes.
+jax.config.update("jax_disable_most_optimizations", True)
+os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
+
+# Files that take minutes begin first, so that no core waits for another at the end.
+LONGEST = ("parallel", "devices", "hosts", "fewshot", "one_file", "resume", "peft_parity", "m_steps", "rounds")
+
+
+def pytest_collection_modifyitems(items):
+    place = {f"test_{name}.py": number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path.name, len(place)))
 
 
 @pytest.fixture(scope="session")

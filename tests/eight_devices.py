@@ -66,7 +66,7 @@ def test_inner_loops(one, many):
         stacked, losses = engine.finetune(base, CANDIDATES, RECIPE)
         outcomes.append((adapters_of(engine, stacked, len(CANDIDATES)), losses))
     # Adam divides a gradient by its own size: where it is next to nothing, its rounding counts.
-    close(outcomes[0][0], outcomes[1][0], 2e-5 if many[0].layout.model == 1 else 2e-4)
+    close(outcomes[0][0], outcomes[1][0], 5e-5 if many[0].layout.model == 1 else 2e-4)
     for candidate, here, there in zip(CANDIDATES, outcomes[0][1], outcomes[1][1], strict=True):
         np.testing.assert_allclose(here, there, rtol=1e-4)
         assert here.shape == (candidate.epochs * len(candidate.rows),) and np.isfinite(here).all()

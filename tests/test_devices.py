@@ -30,8 +30,7 @@ def run_on(devices: int, values: dict, workdir: Path) -> int:
     file = workdir.parent / f"{workdir.name}.json"
     file.write_text(json.dumps(values))
     threads = {"NPROC": "32", "PJRT_NPROC": "32"}  # devices wait for each other: each needs a thread, cores or not
-    quick = {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}  # to compile takes most of the time
-    environment = {**os.environ, **threads, **quick, "JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": str(devices)}
+    environment = {**os.environ, **threads, "JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": str(devices)}
     command = [sys.executable, str(HERE / "run_on_devices.py"), str(file), str(workdir)]
     done = subprocess.run(command, env=environment, cwd=HERE.parent, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]

@@ -43,7 +43,11 @@ def p_value(tokens, probs):
 def draw(logits, rules, count=DRAWS):
     keys = jax.random.split(jax.random.key(0), count)
     draw_all = jax.jit(jax.vmap(lambda key: sampling.sample_token(key, jnp.asarray(logits, jnp.float32), rules)))
-    return np.asarray(draw_all(keys))
+    jax.config.update("jax_disable_most_optimizations", False)  # here it takes longer to run than to compile
+    try:
+        return np.asarray(draw_all(keys))
+    finally:
+        jax.config.update("jax_disable_most_optimizations", True)
 
 
 @pytest.mark.parametrize(

@@ -205,13 +205,14 @@ def fill_step(
 def counted_places(weights: np.ndarray) -> np.ndarray | None:
     """Places of the tokens whose loss weight [..., T] is not 0, int32 [..., P] rising, and 0 behind them.
 
-    P is one, two or three quarters of T, one bucket for all rows; None where more would be needed. The first token of a
-    row is none of them.
+    P is a multiple of a quarter of T, or of 16 in short rows, one for all rows; None where three quarters of T do not
+    hold them. The first token of a row is none of them.
     """
     counts = weights[..., 1:] != 0
-    quarter = weights.shape[-1] // 4
-    width = max(1, -(-int(counts.sum(-1).max()) // quarter)) * quarter
-    if width > 3 * quarter:
+    length = weights.shape[-1]
+    unit = max(16, length // 4)
+    width = max(1, -(-int(counts.sum(-1).max()) // unit)) * unit
+    if width > 3 * length // 4:
         return None
     places = np.argsort(~counts, axis=-1, kind="stable")[..., :width]
     return np.where(np.take_along_axis(counts, places, -1), places + 1, 0).astype(np.int32)
