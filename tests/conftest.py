@@ -12,8 +12,7 @@ from seal_jax.experiments import assemble, judging
 from seal_jax.report.watch import Watch
 from seal_jax.student.actor import load_actor
 
-
-# To compile takes most of the time of the tests, and twice as much with all optimizations: here, and in their processes.
+# To compile takes most of the time of the tests, and twice as much with all optimizations. Also in their processes.
 jax.config.update("jax_disable_most_optimizations", True)
 os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
 

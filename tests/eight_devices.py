@@ -44,9 +44,14 @@ def one():
     return engine_on(1)
 
 
-@pytest.fixture(scope="module", params=LAYOUTS, ids=lambda p: f"{8 // p[0]}x{p[0]}-{p[1]}")
+@pytest.fixture(scope="module")
 def many(request):
     return engine_on(8, *request.param)
+
+
+def on(*layouts):
+    """The test on these layouts of eight devices: (devices that share a model, backend)."""
+    return pytest.mark.parametrize("many", layouts, indirect=True, ids=lambda p: f"{8 // p[0]}x{p[0]}-{p[1]}")
 
 
 def close(a, b, atol=2e-5):
@@ -60,6 +65,7 @@ def adapters_of(engine, stacked, count):
     return [jax.tree.map(lambda leaf, c=c: leaf[lanes.of(c)], values) for c in range(count)]
 
 
+@on(*LAYOUTS)
 def test_inner_loops(one, many):
     outcomes = []
     for engine, base in (one, many):
@@ -80,6 +86,7 @@ def place(engine, adapters):
     return jax.tree.map(jax.device_put, tree, engine.layout.weight_shardings(tree, candidates=True))
 
 
+@on(LAYOUTS[0], LAYOUTS[1], LAYOUTS[3], LAYOUTS[4])
 def test_generation_and_scores(one, many):
     """Rows end at different places on different devices; one with another number of candidates is joined to them."""
     rng, rules = np.random.default_rng(2), Sampling(1.0, 0.9, 0, tuple(range(0, 304, 5)))
@@ -106,6 +113,7 @@ def test_generation_and_scores(one, many):
     assert {(stop is None, stopped) for _, stop, stopped in texts} == {(True, True), (False, False), (True, False)}
 
 
+@on(LAYOUTS[0], LAYOUTS[2], LAYOUTS[3])
 @pytest.mark.parametrize("lora", [LORA, None], ids=["adapter", "full"])
 def test_outer_sft_and_merge(one, many, lora):
     recipe = Recipe(lora, 2, 3, Optimizer("linear"))

@@ -1,4 +1,4 @@
-"""A whole run records on two and on four devices what it records on one, and may be continued on other devices."""
+"""A whole run records on four devices what it records on one, and may be continued on two of them."""
 
 import json
 import os
@@ -39,11 +39,11 @@ def run_on(devices: int, values: dict, workdir: Path) -> int:
 
 @pytest.fixture(scope="module")
 def runs(home, tmp_path_factory) -> dict[int, Path]:
-    """The folders of the run on 1, 2 and 4 devices."""
+    """The folders of the run on 1 and on 4 devices."""
     folder = tmp_path_factory.mktemp("devices")
-    for devices in (1, 2, 4):
+    for devices in (1, 4):
         run_on(devices, tiny_run.tiny_values(home, **CHANGES), folder / f"on{devices}")
-    return {devices: folder / f"on{devices}" for devices in (1, 2, 4)}
+    return {devices: folder / f"on{devices}" for devices in (1, 4)}
 
 
 def test_the_run_has_something_to_compare(runs):
@@ -55,10 +55,9 @@ def test_the_run_has_something_to_compare(runs):
     assert len(set(found["rollouts"][0]["rewards"])) == 3
 
 
-@pytest.mark.parametrize("devices", [2, 4])
-def test_the_same_records(runs, devices):
+def test_the_same_records(runs):
     """Texts, answers, verdicts and choices are equal, in the same order; losses and rewards to 1e-4 nats."""
-    tiny_run.same(tiny_run.records(runs[1]), tiny_run.records(runs[devices]))
+    tiny_run.same(tiny_run.records(runs[1]), tiny_run.records(runs[4]))
 
 
 def test_continued_on_other_devices_with_other_chunks(runs, home, tmp_path):
