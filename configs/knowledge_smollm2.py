@@ -26,7 +26,7 @@ def get_config(size: str = "") -> ConfigDict:
     config.sampling.update(temperature=0.7, max_new_tokens=160)  # at temperature 1 its self-edits are word salad
     config.inner.update(rank=16, alpha=32.0, targets=ALL_PROJECTIONS, learning_rate=2e-3, epochs=4)
     config.reward.update(retrains=2, answer_tokens=32)
-    config.evaluation.update(answer_tokens=32)
+    config.evaluation.update(answer_tokens=32, likelihood=False)
     config.outer.update(rounds=2, samples=4, random_control=True)
     config.outer.sft.update(rank=16, alpha=32.0, learning_rate=5e-4, epochs=4, accumulation=4)
     config.engine.update(candidates=4, decode_rows=80)

@@ -19,7 +19,7 @@ def get_config(size: str = "") -> ConfigDict:
     config.sampling.update(temperature=0.7, max_new_tokens=128)
     config.inner.update(rank=16, alpha=32.0, targets=ALL_PROJECTIONS, learning_rate=2e-3, epochs=4)
     config.reward.update(retrains=1, answer_tokens=32)
-    config.evaluation.update(answer_tokens=32)
+    config.evaluation.update(answer_tokens=32, likelihood=False)
     config.outer.update(rounds=1, samples=4)
     config.outer.sft.update(rank=16, alpha=32.0, learning_rate=5e-4, epochs=8, accumulation=2)
     config.engine.update(candidates=8, decode_rows=64)

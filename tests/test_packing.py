@@ -61,6 +61,10 @@ def test_count_buckets():
     assert [packing.count_bucket(n) for n in range(1, 9)] == list(range(1, 9))
     assert [packing.count_bucket(n) for n in (9, 12, 13, 16, 17, 25, 33, 49)] == [12, 12, 16, 16, 24, 32, 48, 64]
     assert len({packing.count_bucket(n) for n in range(1, 4097)}) == 8 + 2 * 9
+    counts = 1, 2, 9, 13, 16, 17, 31, 33, 50, 64, 65
+    assert [packing.row_bucket(n) for n in counts] == [1, 2, 9, 13, 16, 18, 32, 36, 52, 64, 72]
+    assert all(n <= packing.row_bucket(n) <= n * 9 / 8 for n in range(1, 4097))
+    assert len({packing.row_bucket(n) for n in range(1, 4097)}) == 16 + 8 * 8
 
 
 # Orders

@@ -197,3 +197,6 @@ class Evaluation:
     retrains: int = number(1, 1)
     judge: Judge = Judge()
     answer_tokens: int = number(64, 1)
+    # Of the gold answers, beside accuracy: a pass over all prompts more. Of passages it says little: it falls while a
+    # small model learns to answer (docs/results.md)
+    likelihood: bool = True

@@ -152,12 +152,12 @@ def _fill_rows(weights: Weights, prompts, seeds, layout: Layout) -> _Rows:
 def _place(weights: Weights, queries: Sequence[Sequence], devices: int) -> tuple[Lanes, dict, int]:
     """(lanes, {(candidate, query): (lane, row)}, rows of a lane); without adapters the devices share the queries."""
     if weights.adapters is None:
-        rows = packing.count_bucket(-(-len(queries[0]) // devices))
+        rows = packing.row_bucket(-(-len(queries[0]) // devices))
         places = {(0, q): (q % devices, q // devices) for q in range(len(queries[0]))}
         return Lanes(devices, devices), places, rows
     lanes = Lanes(jax.tree.leaves(weights.adapters)[0].shape[0], devices)
     places = {(c, q): (lanes.of(c), q) for c, lane in enumerate(queries) for q in range(len(lane))}
-    return lanes, places, packing.count_bucket(max(len(lane) for lane in queries))
+    return lanes, places, packing.row_bucket(max(len(lane) for lane in queries))
 
 
 def _cut(tokens: list[int], log_probs: list[float], stop_ids: Sequence[int], stopped: bool) -> Sample:

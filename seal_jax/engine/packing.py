@@ -67,6 +67,13 @@ def count_bucket(count: int) -> int:
     return size if count > 8 else count
 
 
+def row_bucket(count: int) -> int:
+    """The least number that is at least `count` and has no more than four binary digits before its zeros: 1, 2, … 16,
+    18, … 32, 36, … 64, 72, …, so that at most an eighth of the rows is padding."""
+    step = 1 << max(0, (count - 1).bit_length() - 4)
+    return -(-count // step) * step
+
+
 def count_buckets(limit: int) -> list[int]:
     """All values of `count_bucket` for counts up to `limit`, rising."""
     return sorted({count_bucket(count) for count in range(1, limit + 1)})

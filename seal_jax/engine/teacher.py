@@ -39,7 +39,7 @@ def _fill(rows: Sequence[Row], devices: int) -> tuple[np.ndarray, np.ndarray]:
 
     Row number n is query n % Q of device n // Q. Places of padding are 1.
     """
-    queries = packing.count_bucket(-(-len(rows) // devices))
+    queries = packing.row_bucket(-(-len(rows) // devices))
     tokens = np.zeros((devices * queries, packing.bucket(max(map(_length, rows)))), np.int32)
     places = np.ones((len(tokens), packing.bucket(max(len(row.text) for row in rows))), np.int32)
     for number, row in enumerate(rows):

@@ -181,7 +181,8 @@ def evaluate(setup: Setup, row: Row) -> None:
             for k, edit in enumerate(edits[item.id])
             for retrain in range(evaluation.retrains)
         ]
-    plan = Plan(Stage(EVALUATION, row.arm, row.round, ANSWER), setup.config.inner, evaluation.answer_tokens, seed)
+    stage = Stage(EVALUATION, row.arm, row.round, ANSWER)
+    plan = Plan(stage, setup.config.inner, evaluation.answer_tokens, seed, evaluation.likelihood)
     measure(row.student, trials, row.domain or setup.domain, plan, setup.recorder)
 
 

@@ -140,10 +140,10 @@ class Plan:
         sampling, load = self.config.sampling, self.load
         if name == EDIT_PREFILL:
             lanes = Lanes(self.engine.layout.devices, self.engine.layout.devices)
-            rows, samples = packing.count_bucket(-(-self.per_sampling // lanes.devices)), self.config.outer.samples
+            rows, samples = packing.row_bucket(-(-self.per_sampling // lanes.devices)), self.config.outer.samples
             room, length, numbers = sampling.max_new_tokens, load.prompt, 6
         else:
-            lanes, rows, samples = self._asked_lanes(), packing.count_bucket(self.asked_rows), 1
+            lanes, rows, samples = self._asked_lanes(), packing.row_bucket(self.asked_rows), 1
             room, length, numbers = self.config.reward.answer_tokens, load.question, 1
         prompts = (
             _struct(np.int32, lanes.total, rows, packing.bucket(length)),
@@ -168,7 +168,7 @@ class Plan:
         return Program(name, call, self._read())
 
     def score(self) -> Program:
-        lanes, rows = self._asked_lanes(), packing.count_bucket(self.asked_rows)
+        lanes, rows = self._asked_lanes(), packing.row_bucket(self.asked_rows)
         shape = lanes.total, rows, packing.bucket(self.load.question)
         arrays = self.engine.layout.put_candidates((_struct(np.int32, *shape), _struct(np.float32, *shape)))
         read = self._read(1, self._head_chunks(lanes.each * rows, shape[2]))

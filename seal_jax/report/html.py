@@ -130,7 +130,7 @@ def _pictures(recorded: Recorded, lines: Sequence[Line], rounds: Sequence[Round]
     """(caption, data URI) of each picture for which there is something to draw."""
     many = recorded.words.many
     for measure, axis in AXES.items():
-        if any(line.measures[measure].count for line in lines):
+        if any(measure in line.measures and line.measures[measure].count for line in lines):
             yield f"{axis.capitalize()}: mean over {many} with 95% interval", figures.rows(lines, measure, axis)
     if rounds:
         yield f"Reward by round, with 95% intervals over {many}", figures.rewards_by_round(rounds)

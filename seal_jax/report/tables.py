@@ -14,6 +14,7 @@ Key = tuple[str, int]  # (arm, round)
 EXPECTED = "expected"  # accuracy as the judge's probabilities have it
 FIELDS = {"accuracy": "correct", EXPECTED: "probability", "log_likelihood": "log_likelihood"}  # of a trial's record
 MEASURES = tuple(FIELDS)
+OPTIONAL = (EXPECTED, "log_likelihood")  # of judges that give probabilities, and where config.evaluation asks for it
 BOUNDS = {"accuracy": (0.0, 1.0), EXPECTED: (0.0, 1.0), "log_likelihood": None}
 DIFFERENCE_BOUNDS = {"accuracy": (-1.0, 1.0), EXPECTED: (-1.0, 1.0), "log_likelihood": None}
 OVER_UNTRAINED, OVER_NO_RL, OVER_RANDOM = "over untrained", "over no RL", "over random"
@@ -39,7 +40,7 @@ class Counts:
 class Line:
     """One row of the table: each measure, and its paired differences from other rows (absent without such a row).
 
-    measures: without EXPECTED where the judge gives no probabilities.
+    measures: without those of OPTIONAL that no trial has.
     same_as: the name of the row whose policy this one still has, because its round selected nothing. It was not
     measured again, and its numbers are those of that row.
     """
@@ -75,8 +76,8 @@ def lines(recorded: Recorded) -> list[Line]:
     declared, trials = declared_rows(recorded), evaluation_trials(recorded)
     source = {key: source_of(key, declared) for key in declared}
     measured = [key for key in declared if source[key] in trials]
-    likely = any(trial.get("probability") for found in trials.values() for trial in found)
-    measures = [name for name in MEASURES if likely or name != EXPECTED]
+    shown = {name for found in trials.values() for trial in found for name in OPTIONAL if trial.get(FIELDS[name])}
+    measures = [name for name in MEASURES if name in shown or name not in OPTIONAL]
     values = {key: {name: per_item(trials[source[key]], name) for name in measures} for key in measured}
     untrained = next((key for key in measured if declared[key]["kind"] == "untrained"), None)
 

@@ -77,7 +77,7 @@ def _answer(trial: Record, place: int) -> dict:
         "answer": answer,
         "mark": mark,
         "word": word,
-        "log_likelihood": trial["log_likelihood"][place],
+        "log_likelihood": trial["log_likelihood"][place] if trial["log_likelihood"] else None,
         "cut": len(cut) == len(trial["answers"] or []) and bool(cut) and cut[place],
         "failure": trial["failure"],
     }

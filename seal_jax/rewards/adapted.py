@@ -68,8 +68,8 @@ class Adapted:
         return [(samples, self.weights.retrains)]
 
     def _plan(self, stage: Stage, purpose: str) -> Plan:
-        answer_tokens = self.weights.answer_tokens if self.asks else 0
-        return Plan(replace(stage, purpose=purpose), self.training, answer_tokens, (self.seed, stage.round))
+        answer_tokens, likely = self.weights.answer_tokens if self.asks else 0, self.weights.likelihood_weight > 0
+        return Plan(replace(stage, purpose=purpose), self.training, answer_tokens, (self.seed, stage.round), likely)
 
 
 def accuracy(trial: dict, heldout: bool) -> float | None:
@@ -96,10 +96,14 @@ def trial_reward(trial: dict, base: dict, weights: config.Reward, heldout: bool 
     Over the questions in the reward (or, with `heldout`, the others). None where the trial failed or diverged, nothing
     could be graded although accuracy counts, or there is no such question.
     """
-    after, before = log_likelihood(trial, heldout), log_likelihood(base, heldout)
-    if trial["failure"] or after is None or before is None:
+    if trial["failure"]:
         return None
-    total = weights.likelihood_weight * (after - before)
+    total = 0.0
+    if weights.likelihood_weight:
+        after, before = log_likelihood(trial, heldout), log_likelihood(base, heldout)
+        if after is None or before is None:
+            return None
+        total = weights.likelihood_weight * (after - before)
     if weights.accuracy_weight == 0:
         return total
     right = accuracy(trial, heldout)

@@ -4,7 +4,7 @@ A trial is one inner loop: (item, self-edit, retrain) -> loss, log-likelihood of
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -33,12 +33,14 @@ class Trial:
 
 @dataclass(frozen=True)
 class Plan:
-    """How the trials of a stage run: inner loop, longest answer in tokens (0: likelihoods alone), (run seed, round)."""
+    """How the trials of a stage run: inner loop, longest answer in tokens (0: none), (run seed, round), and whether the
+    log-likelihoods of gold answers are measured."""
 
     stage: Stage
     training: Training
     answer_tokens: int
     seed: tuple[int, int]
+    likelihood: bool = True
 
 
 def run_trials(student: Actor, trials: Sequence[Trial], domain: Domain, plan: Plan) -> Iterator[list[dict]]:
@@ -49,6 +51,8 @@ def run_trials(student: Actor, trials: Sequence[Trial], domain: Domain, plan: Pl
     lessons = [lesson_of(student, trial, domain, plan) for trial in trials]
     candidates = [_candidate(student, *pair, plan) for pair in zip(trials, lessons, strict=True)]
     quizzes = {trial.item.id: domain.quiz(trial.item, student.chat) for trial in trials}
+    if not plan.likelihood:
+        quizzes = {item: replace(quiz, gold=()) for item, quiz in quizzes.items()}
     asked = [max(len(quizzes[t.item.id].prompts) if plan.answer_tokens else 0, 1) for t in trials]
     for group in groups(student, candidates, plan.training, asked):
         adapters = None
