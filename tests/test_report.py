@@ -111,7 +111,7 @@ def test_answers_beside_gold_with_verdicts(folder, text):
     edits = [e for e in read(folder / "self_edits.jsonl") if e["split"] == "train" and e["item"][1:] < "8"]
     cut = sum(sum(t["cut"] or []) for t in shown) + sum(not e["finished"] for e in edits)
     assert text.count(" cut off</span>") == cut > 20
-    assert text.count(", failed: training diverged") == 5  # one task's questions
+    assert text.count(" failed: training diverged") == 5  # one task's questions
     asked = "".join(Page(text).words).partition("Self-edits\n")[0]
     measured = [e for e in read(folder / "self_edits.jsonl") if e["split"] == "evaluation" and e["item"] == "e0"]
     assert len(measured) == 5 and all(e["text"] in asked for e in measured)
