@@ -16,6 +16,7 @@ from seal_jax.config.science import (
     Knowledge,
     Model,
     Outer,
+    PolicyGradient,
     Reward,
     Sampling,
     Training,
@@ -24,6 +25,6 @@ from seal_jax.config.science import (
 
 __all__ = [
     "ALL_PROJECTIONS", "DOMAINS", "DPO", "MACHINE", "QV", "Arc", "Config", "Data", "Distill", "EngineConfig",
-    "Evaluation", "Export", "Inner", "Judge", "Knowledge", "Metrics", "Model", "Outer", "Parallel", "Reward",
-    "Sampling", "Training", "Weighted", "at_size", "defaults", "from_dict", "unread",
+    "Evaluation", "Export", "Inner", "Judge", "Knowledge", "Metrics", "Model", "Outer", "Parallel", "PolicyGradient",
+    "Reward", "Sampling", "Training", "Weighted", "at_size", "defaults", "from_dict", "unread",
 ]  # fmt: skip

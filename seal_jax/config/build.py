@@ -51,7 +51,7 @@ UNREAD = {
 }  # fmt: skip
 
 # What an improver reads of the group `outer`, and the others do not.
-OF_IMPROVER = {"rest_em": "selection", "weighted": "weighted", "dpo": "dpo"}
+OF_IMPROVER = {"rest_em": "selection", "weighted": "weighted", "dpo": "dpo", "policy_gradient": "policy_gradient"}
 
 # The paper's few-shot experiment (arXiv 2506.10943, few-shot learning), where it differs from the one on passages.
 # Answers: a grid of 30 x 30 cells with blanks between its digits has 1,830 tokens of Llama 3.
@@ -174,6 +174,11 @@ def _of_outer(config: Config) -> list[str]:
                 f"config.outer.{name}: is set, but outer.improver is {outer.improver!r}, which does not read it; take "
                 f"it out, or set outer.improver to {improver!r}"
             )
+    if outer.improver == "policy_gradient" and outer.author == "file":
+        problems.append(
+            "config.outer.improver: is 'policy_gradient', which learns from what the policy itself sampled, but "
+            "outer.author is 'file'; set that to 'policy'"
+        )
     if config.reward.allocation == "racing" and outer.improver == "rest_em" and outer.selection != "best":
         problems.append(
             "config.reward.allocation: is 'racing', which looks for the best self-edit of each item, but "

@@ -167,16 +167,31 @@ class DPO:
 
 
 @dataclass(frozen=True)
+class PolicyGradient:
+    """Policy gradients on the same rollouts (outer/policy_gradient.py). `outer.sft` says how the policy is trained,
+    with sampled self-edits in place of lessons; several epochs need clipping."""
+
+    # reinforce: reward minus the mean of its siblings'; ppo: the same, with clipped ratios; grpo: standardised, clipped
+    method: str = choice("grpo", "reinforce", "grpo", "ppo")
+    clip: float = number(0.2, above=0, high=1)  # of the ratio to the policy that sampled; reinforce has none
+    kl: float = number(0.0, 0)  # the price of leaving the first policy, per nat
+    # of a step's sum over tokens. tokens: their number; texts: each self-edit counts alike; constant: max_new_tokens
+    normaliser: str = choice("tokens", "tokens", "texts", "constant")
+
+
+@dataclass(frozen=True)
 class Outer:
     """Rounds, self-edits of each item, and how the policy learns from what they earned: ReST^EM in the paper."""
 
     rounds: int = number(2, 0)
     samples: int = number(5, 1)
     author: str = choice("policy", "policy", "file")  # of what is learned from; file: the passages' `completions`
-    # rest_em: SFT on the self-edits that `selection` chooses; weighted: SFT on all, by reward; dpo: best against worst
-    improver: str = choice("rest_em", "rest_em", "weighted", "dpo")
+    # rest_em: SFT on the self-edits that `selection` chooses; weighted: SFT on all, by reward; dpo: best against worst;
+    # policy_gradient: REINFORCE, GRPO or PPO
+    improver: str = choice("rest_em", "rest_em", "weighted", "dpo", "policy_gradient")
     weighted: Weighted = Weighted()
     dpo: DPO = DPO()
+    policy_gradient: PolicyGradient = PolicyGradient()
     # best: of each item; above_base: all that beat the untrained student; correct: all after which every answer is
     # right (few-shot learning in the paper); random: one of each item, whatever it earned
     selection: str = choice("best", "best", "above_base", "correct", "random")

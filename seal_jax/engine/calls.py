@@ -16,8 +16,9 @@ from seal_jax.config import EngineConfig
 from seal_jax.engine.packing import Lanes
 from seal_jax.engine.programs import Call
 from seal_jax.engine.recipe import Recipe
+from seal_jax.engine.sampled import Objective
 from seal_jax.engine.weights import Weights
-from seal_jax.inner import distill, dpo, loss, sampling, sft
+from seal_jax.inner import distill, dpo, loss, policy_gradient, sampling, sft
 from seal_jax.inner.distill import Distillation
 from seal_jax.inner.sampling import DECODING_AXES, Constraint, Decoder, Decoding, Sampling
 from seal_jax.model.lora import LoraConfig, init_adapter, merge
@@ -135,6 +136,16 @@ class Calls:
         step = functools.partial(dpo.dpo_step, dpo.Program(self._teaching(base, recipe, batch.tokens), beta))
         return self._one_model(f"prefer {beta} {recipe}", step, base, state, (batch, hyper))
 
+    def reinforce(
+        self, base: dict, state: sft.State, hyper: sft.Hyper, recipe: Recipe, batch: policy_gradient.Batch, how:
+        Objective
+    ) -> Call:
+        """One step of policy gradients of one model -> (state, loss); batch.tokens [A, B, T], B over the devices."""
+        teaching = self._teaching(base, recipe, batch.tokens)
+        program = policy_gradient.Program(teaching, how.clip, how.kl, how.normaliser, how.longest)
+        step = functools.partial(policy_gradient.policy_gradient_step, program)
+        return self._one_model(f"reinforce {how} {recipe}", step, base, state, (batch, hyper))
+
     def _teaching(self, base: dict, recipe: Recipe, tokens) -> sft.Program:
         on_device = tokens.size // tokens.shape[0] // self.layout.devices
         model = self.model(1.0 if recipe.lora is None else recipe.lora.scale, on_device)
@@ -217,6 +228,16 @@ class Calls:
 
         mapped = map_candidates(score, (None, 0, 0, 0, None if places is None else 0), 0, self.layout)
         return Call(f"score {weights.scale}", mapped, (weights.base, weights.extra, tokens, mask, places))
+
+    def score_tokens(self, weights: Weights, tokens) -> Call:
+        """Log-probability [C, Q, T-1] of every token but the first of rows [C, Q, T]."""
+        model, chunk = self.model(weights.scale), self._chunk_of(tokens)
+
+        def score(base, extra, tokens):
+            return loss.token_log_probs(model, {"params": base, **extra}, tokens, chunk)
+
+        mapped = map_candidates(score, (None, 0, 0), 0, self.layout)
+        return Call(f"score tokens {weights.scale}", mapped, (weights.base, weights.extra, tokens))
 
     def expect(self, base: dict, tokens, places, how: Distillation) -> Call:
         """What the base expects at places [C, Q, P] of tokens [C, Q, T] -> distill.Targets [C, Q, P, K]."""

@@ -18,8 +18,9 @@ from seal_jax.engine.packing import Candidate, Lanes, Row
 from seal_jax.engine.pairs import Pairs, pairs_of
 from seal_jax.engine.programs import Call, Programs
 from seal_jax.engine.recipe import Recipe
+from seal_jax.engine.sampled import Objective, Sampled
 from seal_jax.engine.weights import Weights
-from seal_jax.inner import dpo, sft
+from seal_jax.inner import dpo, policy_gradient, sft
 from seal_jax.inner.distill import Distillation, Targets
 from seal_jax.model.lora import LoraConfig
 from seal_jax.model.transformer import ModelConfig
@@ -147,6 +148,22 @@ class Engine:
 
         return self._learn(base, pairs.learner, recipe, call)
 
+    def reinforce(self, base: dict, sampled: Sampled, recipe: Recipe, how: Objective) -> tuple[dict, np.ndarray]:
+        """Train one model as `teach` does, by policy gradients on texts that were sampled."""
+        ordered = sampled.ordered()
+        slotted = [list(ordered.learner.rows)]
+
+        def call(state: sft.State, hyper: sft.Hyper, step: list[tuple[int, ...]]) -> Call:
+            shape = self._shape(recipe)
+            _, tokens, weights, _ = packing.fill_step(slotted, step, shape, Lanes(1, 1))
+            self._count(slotted, step, tokens)
+            others = ordered.arrays(step[0], tokens.shape[1:])
+            arrays = self.layout.put((tokens[0], (weights[0] != 0).astype(np.float32), *others), None, CANDIDATE)
+            batch = policy_gradient.Batch(*arrays, self.layout.put(np.array(True)))
+            return self.calls.reinforce(base, state, hyper, recipe, batch, how)
+
+        return self._learn(base, ordered.learner, recipe, call)
+
     def _shape(self, recipe: Recipe) -> tuple[int, int]:
         """(micro-batches, sequences in each) of a step of one model on all devices."""
         size = recipe.batch_size * self.layout.devices
@@ -206,6 +223,11 @@ class Engine:
         out = decoding.generate(self.calls, self.programs, weights, prompts, seeds, generation)
         self.usage.generated += sum(len(sample.tokens) for lane in out for samples in lane for sample in samples)
         return out
+
+    def token_log_probs(self, weights: Weights, rows: Sequence[Row]) -> list[np.ndarray]:
+        """Log-probabilities in nats of the weighted tokens of each row, under the base or the one adapter of
+        `weights`."""
+        return decoding.token_log_probs(self.calls, self.programs, weights, rows)
 
     def log_likelihood(self, weights: Weights, rows: Sequence[Sequence[Row]]) -> list[list[float]]:
         """Log-likelihood in nats of the weighted tokens of rows[c][q], given those before them -> [c][q].

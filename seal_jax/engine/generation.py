@@ -118,6 +118,21 @@ def log_likelihood(
     return [[float(out[places[c, q]]) for q in range(len(lane))] for c, lane in enumerate(rows)]
 
 
+def token_log_probs(calls: Calls, programs: Programs, weights: Weights, rows: Sequence[Row]) -> list[np.ndarray]:
+    """Log-probabilities of the weighted tokens of each row; see `Engine.token_log_probs`."""
+    lanes, places, queries = _place(weights, [rows], calls.layout.devices)
+    length = packing.bucket(max(len(row.tokens) for row in rows))
+    tokens = np.zeros((lanes.total, queries, length), np.int32)
+    for (_, q), (lane, place) in places.items():
+        tokens[lane, place, : len(rows[q].tokens)] = rows[q].tokens
+    out = fetch(programs.run(calls.score_tokens(weights, calls.layout.put_candidates(tokens))))
+    found = []
+    for q, row in enumerate(rows):
+        counts = np.flatnonzero(row.weights)
+        found.append(out[places[0, q]][counts - 1])
+    return found
+
+
 def _constraint(generation: Generation, layout: Layout) -> Constraint | None:
     """The grammar's tables on the devices; None without a grammar."""
     grammar = generation.grammar

@@ -13,6 +13,7 @@ from seal_jax.experiments import arc, judging, knowledge
 from seal_jax.experiments.rounds import Arm, Setup
 from seal_jax.experiments.world import World
 from seal_jax.outer.dpo import DPO, RandomPairs
+from seal_jax.outer.policy_gradient import PolicyGradient
 from seal_jax.outer.rest_em import RandomSelection, RestEM
 from seal_jax.outer.weighted import WeightedSFT
 from seal_jax.rewards.adapted import Adapted
@@ -63,17 +64,21 @@ def assemble(config: Config, path: epath.Path, world: World) -> Setup:
         writes=writes,
         teaches=(lambda actor: File(config.data.train)) if config.outer.author == "file" else writes,
         reward=Adapted(rewarded, config.reward, config.inner, config.seed, asks, recorder),
-        arms=arms(config, recorder),
+        arms=arms(config, recorder, policy),
         recorder=recorder,
     )
 
 
-def arms(config: Config, recorder: Recorder) -> list[Arm]:
+def arms(config: Config, recorder: Recorder, policy: Actor) -> list[Arm]:
     """The policies that learn: SEAL, and the control that learns from a random choice."""
     outer, like = config.outer, (recorder.rollouts, SEAL)
     how = outer.sft, outer.unfinished
     if outer.improver == "dpo":
         pair = DPO(outer.dpo.beta, *how), RandomPairs(outer.dpo.beta, *how, like)
+    elif outer.improver == "policy_gradient":
+        longest = config.sampling.max_new_tokens
+        step = PolicyGradient(outer.policy_gradient, longest, outer.sft, policy)
+        pair = step, RandomSelection(*how, like)
     elif outer.improver == "weighted":
         pair = WeightedSFT(outer.weighted.temperature, *how), RandomSelection(*how, like)
     elif outer.selection == "random":

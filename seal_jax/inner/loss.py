@@ -64,6 +64,12 @@ def picked(logits: jax.Array, ids: jax.Array) -> jax.Array:
     return jnp.take_along_axis(logits, ids, axis=-1)
 
 
+def token_log_probs(model: Transformer, variables: dict, tokens: jax.Array, chunk: int) -> jax.Array:
+    """Log-probability in nats of every token [B, T] but the first, given those before it -> [B, T-1]."""
+    hidden, _ = model.apply(variables, tokens)
+    return of_logits(model, variables, log_prob, (hidden[:, :-1], tokens[:, 1:]), chunk)
+
+
 def log_likelihood(
     model: Transformer,
     variables: dict,
