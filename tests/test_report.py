@@ -99,13 +99,20 @@ def test_self_edits_with_rewards_and_who_chose_them(folder, text):
     assert text.count("(held out)") == report.SHOWN
 
 
+def test_a_few_answers_before_and_after_come_first(text):
+    shown = text.partition("<h2>Before and after")[2].partition("<h2>Evaluation")[0]
+    assert shown.count('class="question"') == 3 and shown.count("<dt>gold</dt>") == 3
+    assert shown.count("<dt>base</dt>") == shown.count("<dt>SEAL, round 2</dt>") == 3
+    assert shown.count("</span> It is a") == 9  # three rows of each
+
+
 def test_answers_beside_gold_with_verdicts(folder, text):
     found = [t for t in read(folder / "trials.jsonl") if t["split"] == "evaluation"]
     shown = [t for t in found if t["item"] in [f"e{i}" for i in range(report.SHOWN)]]
     assert "a lighthouse of 4 storeys" in text
     verdicts = [verdict for t in shown for verdict in t["correct"] or [None] * 5]
     for mark, verdict in (("✓", True), ("✗", False), ("?", None)):
-        assert text.count(f">{mark}</span>") == sum(v is verdict for v in verdicts) > 0
+        assert text.partition("<h2>Answers")[2].count(f">{mark}</span>") == sum(v is verdict for v in verdicts) > 0
     for value in (value for t in shown for value in t["log_likelihood"] if value is not None):
         assert f'<span class="label">{value:.2f}' in text
     edits = [e for e in read(folder / "self_edits.jsonl") if e["split"] == "train" and e["item"][1:] < "8"]

@@ -75,7 +75,7 @@ def _from_html(path: Path) -> list[tuple[str, str]]:
     heading = page.find("h1") or page.find("title")
     title = heading.get_text(" ", strip=True) if heading else ""
     body = page.body or page
-    blocks = body.find_all(["h1", "h2", "h3", "h4", "p", "li", "td", "pre", "blockquote"])
+    blocks = body.find_all(["p", "li", "td", "pre", "blockquote"])
     texts = [block.get_text(" ", strip=True) for block in blocks if block.find(["p", "li", "td"]) is None]
     return [(title or _name(path), "\n\n".join(texts or [body.get_text(" ", strip=True)]))]
 

@@ -125,8 +125,9 @@ class Engine:
             _, *arrays = packing.fill_step(slotted, step, self._shape(recipe), Lanes(1, 1))
             self._count(slotted, step, arrays[0])
             tokens, weights, valid = (array[0] for array in arrays)
-            tokens, weights = self.layout.put((tokens, weights), None, CANDIDATE)
-            batch = sft.Batch(tokens, weights, self.layout.put(valid))
+            places = packing.counted_places(weights)
+            tokens, weights, places = self.layout.put((tokens, weights, places), None, CANDIDATE)
+            batch = sft.Batch(tokens, weights, self.layout.put(valid), places=places)
             return self.calls.teach(base, state, hyper, recipe, batch)
 
         return self._learn(base, candidate, recipe, call)

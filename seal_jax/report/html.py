@@ -9,6 +9,7 @@ import jinja2
 from etils import epath
 
 from seal_jax.report import cells, figures, tables, texts
+from seal_jax.report.examples import examples
 from seal_jax.report.recorded import Recorded, label, load, load_json
 from seal_jax.report.tables import Line, Round
 from seal_jax.runs import keys
@@ -48,6 +49,7 @@ def render(folder: epath.Path) -> str:
         words=words,
         facts=_facts(recorded),
         headlines=headlines(lines),
+        examples=examples(recorded),
         complete=complete(recorded, lines),
         legend=cells.legend(lines, total, words),
         tables=cells.evaluation_tables(recorded, lines) if lines else [],
