@@ -16,6 +16,7 @@ from seal_jax.errors import UserError
 from seal_jax.model.adapter_file import read_adapter
 from seal_jax.model.hf_config import model_config
 from seal_jax.model.pretrained import save_merged
+from seal_jax.text import printable
 
 TEXT = "# The ferry\n\nThe ferry to Bo is blue. It leaves at noon.\n\n- Its captain is Arlo\n"
 
@@ -49,6 +50,11 @@ def learned(home, files, tmp_path_factory):
     return out, shown.getvalue()
 
 
+def safe(text):
+    """As it is printed: line by line, without what would move the cursor."""
+    return "\n".join(map(printable, text.split("\n")))
+
+
 def test_learning_shows_and_keeps_what_was_answered(learned):
     out, shown = learned
     record = json.loads((out / "seal_jax.json").read_text())
@@ -73,13 +79,11 @@ def test_asking_later_gives_the_answers_of_then(learned, capsys):
     asking.answer(loaded, [one["question"] for one in record["questions"]])
     shown = capsys.readouterr().out
     for one in record["questions"]:
-        assert f"without: {one['before']}".rstrip() in shown and f"with:    {one['after']}".rstrip() in shown
+        assert safe(f"  without: {one['before']}\n  with:    {one['after']}\n") in shown
     asking.chat(loaded, ["What leaves?\n", "/base\n", "And when?\n", "/new\n", "/base\n"])
-    talk = capsys.readouterr().out.splitlines()
-    first = record["questions"][0]
-    assert talk[1].strip() == first["after"].splitlines()[0].strip()
-    assert talk[2].strip() == first["before"].splitlines()[0].strip()
-    assert talk[-2] == "there is no question yet"
+    talk, first = capsys.readouterr().out, record["questions"][0]
+    assert talk.startswith(safe(f"{asking.HELP}\n{first['after']}\n{first['before']}\n"))
+    assert talk.endswith("there is no question yet\n\n")
 
 
 def test_the_merged_folder_answers_as_the_adapter(learned, home, tmp_path, capsys):
@@ -89,7 +93,7 @@ def test_the_merged_folder_answers_as_the_adapter(learned, home, tmp_path, capsy
     capsys.readouterr()
     asking.answer(loaded, ["What leaves?"])
     after = json.loads((out / "seal_jax.json").read_text())["questions"][0]["after"]
-    assert f"without: {after}".rstrip() in capsys.readouterr().out
+    assert safe(f"without: {after}\n") in capsys.readouterr().out
 
 
 def test_the_model_writes_self_edits_and_questions_where_it_is_asked_to(home, files, tmp_path):
@@ -106,7 +110,7 @@ def test_the_model_writes_self_edits_and_questions_where_it_is_asked_to(home, fi
         (["learn", "--out", "{tmp}/a", "{tmp}/gone.txt"], "gone.txt cannot be read"),
         (["learn", "--out", "{tmp}", "{doc}"], "exists and is not empty"),
         (["learn", "--out", "{tmp}/a", "--edits", "-1", "{doc}"], "--edits is -1"),
-        (["learn", "--out", "{tmp}/a", "--epochs", "0", "{doc}"], "config.inner.epochs"),
+        (["learn", "--out", "{tmp}/a", "--epochs", "0", "{doc}"], "--epochs is 0"),
         (["learn", "--out", "{tmp}/a", "--model", "{tmp}/gone", "{doc}"], "gone"),
         (["learn", "--out", "{tmp}/a", "--questions", "{tmp}/gone.txt", "{doc}"], "gone.txt cannot be read"),
         (["learn", "--out", "{tmp}/a", "--questions", "{tmp}/empty.txt", "{doc}"], "holds no question"),
@@ -123,7 +127,7 @@ def test_what_goes_wrong_is_one_sentence(arguments, says, files, tmp_path, capsy
 
 
 def test_an_adapter_of_another_model_is_refused(learned, tmp_path):
-    hf = tiny_config("llama", intermediate_size=96)
+    hf = tiny_config("llama", intermediate_size=160)
     save_merged(tmp_path / "other", random_params(hf, 0), model_config(hf, "config"), tiny_tokenizer(), hf)
     with pytest.raises(UserError, match="does not fit"):
         asking.load(str(learned[0]), str(tmp_path / "other"))

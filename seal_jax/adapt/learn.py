@@ -49,6 +49,9 @@ def learn(request: Request) -> None:
         raise UserError(f"{out} exists and is not empty; choose another --out, or remove it")
     if request.edits < 0:
         raise UserError(f"--edits is {request.edits}; give the self-edits of each passage, or 0 for its sentences")
+    for name, value in request.inner.items():
+        if value <= 0:
+            raise UserError(f"--{name.replace('_', '-')} is {value}; give a number above 0")
     passages = read_documents(request.documents)
     given = read_questions(request.questions) if request.questions else None
     say(f"{len(passages)} passages of {len(request.documents)} documents; loading {request.model}")
