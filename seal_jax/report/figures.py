@@ -85,6 +85,19 @@ def reward_distribution(rollouts: Sequence[Mapping]) -> str:
     return _uri(figure)
 
 
+def reliability(curve: Sequence[float]) -> str:
+    """The reliability of the mean of 1, 2, … inner loops."""
+    figure, axes = _figure(2.8)
+    counts = range(1, len(curve) + 1)
+    axes.plot(counts, curve, "o-", color=COLORS[keys.SEAL], lw=1.6, ms=5)
+    axes.set_xticks(list(counts))
+    axes.set_ylim(0, 1)
+    axes.set_xlabel("inner loops on each self-edit")
+    axes.set_ylabel("reliability (ICC)")
+    axes.grid(axis="y", color="#e8ebee", lw=0.8)
+    return _uri(figure)
+
+
 def losses(inner: Mapping[str, Sequence[float]], outer: Mapping[tuple[str, int], float]) -> str:
     """Loss in the last epoch: of inner loops by row or round (points and their median), of the policy by arm, round."""
     names = [*inner, *(f"{round_label(*key)}, policy" for key in outer)]

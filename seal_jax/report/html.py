@@ -8,7 +8,7 @@ from importlib import resources
 import jinja2
 from etils import epath
 
-from seal_jax.report import cells, figures, tables, texts
+from seal_jax.report import cells, figures, reliability, tables, texts
 from seal_jax.report.examples import examples
 from seal_jax.report.recorded import Recorded, label, load, load_json
 from seal_jax.report.tables import Line, Round
@@ -138,6 +138,10 @@ def _pictures(recorded: Recorded, lines: Sequence[Line], rounds: Sequence[Round]
         yield f"Reward by round, with 95% intervals over {many}", figures.rewards_by_round(rounds)
     if any(record["rewards"] is not None for record in recorded.rollouts):
         yield "Reward of every self-edit", figures.reward_distribution(recorded.rollouts)
+    curve = reliability.curve(recorded.trials_of(keys.TRAIN))
+    if curve is not None:
+        caption = "How much of the differences in accuracy between self-edits of one item is theirs, and not chance"
+        yield caption, figures.reliability(curve)
     inner: dict[str, list[float]] = {}
     for trial in recorded.trials:
         if trial["loss"] is not None:
