@@ -122,7 +122,7 @@ class Engine:
         slotted = [packing.slots_of(candidate)]
 
         def call(state: sft.State, hyper: sft.Hyper, step: list[tuple[int, ...]]) -> Call:
-            _, *arrays = packing.fill_step(slotted, step, self._shape(recipe), Lanes(1, 1))
+            _, *arrays = packing.fill_step(slotted, step, self._shape(recipe, len(step[0])), Lanes(1, 1))
             self._count(slotted, step, arrays[0])
             tokens, weights, valid = (array[0] for array in arrays)
             places = packing.counted_places(weights)
@@ -137,7 +137,7 @@ class Engine:
         slotted, reference = pairs.slots()
 
         def call(state: sft.State, hyper: sft.Hyper, step: list[tuple[int, ...]]) -> Call:
-            shape = self._shape(recipe)
+            shape = self._shape(recipe, len(step[0]))
             _, *arrays = packing.fill_step(slotted, step * 2, shape, Lanes(2, 1))
             self._count(slotted, step * 2, arrays[0])
             arrays = [np.moveaxis(array, 0, 2) for array in arrays[:2]]
@@ -155,7 +155,7 @@ class Engine:
         slotted = [list(ordered.learner.rows)]
 
         def call(state: sft.State, hyper: sft.Hyper, step: list[tuple[int, ...]]) -> Call:
-            shape = self._shape(recipe)
+            shape = self._shape(recipe, len(step[0]))
             _, tokens, weights, _ = packing.fill_step(slotted, step, shape, Lanes(1, 1))
             self._count(slotted, step, tokens)
             others = ordered.arrays(step[0], tokens.shape[1:])
@@ -165,10 +165,12 @@ class Engine:
 
         return self._learn(base, ordered.learner, recipe, call)
 
-    def _shape(self, recipe: Recipe) -> tuple[int, int]:
-        """(micro-batches, sequences in each) of a step of one model on all devices."""
-        size = recipe.batch_size * self.layout.devices
-        return -(-recipe.batch // size), size
+    def _shape(self, recipe: Recipe, count: int) -> tuple[int, int]:
+        """(micro-batches, sequences in each) of a step of one model on all devices with so many sequences; what an
+        epoch leaves for its last step is not padded to a whole batch."""
+        devices = self.layout.devices
+        size = recipe.batch_size * devices
+        return -(-count // size), min(size, packing.row_bucket(-(-count // devices)) * devices)
 
     def _count(self, slotted: Sequence[Sequence[Row]], step: Sequence[tuple[int, ...]], tokens: np.ndarray) -> None:
         """Add a step's tokens to `usage`."""
