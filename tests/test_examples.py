@@ -42,9 +42,9 @@ def test_without_answers_or_questions_nothing_is_shown(recorded):
 def test_they_are_printed_within_80_columns_and_move_no_cursor(recorded):
     bad = [trial | {"answers": ["\x1b[2J" + "very long " * 20 + "\nend"] * 5} if trial["answers"] else trial
            for trial in recorded.trials]  # fmt: skip
-    text = terminal.show_examples(examples(dataclasses.replace(recorded, trials=bad)))
+    text = terminal.show_examples(examples(dataclasses.replace(recorded, trials=bad)), "passages")
     assert "\x1b" not in text and max(map(len, text.splitlines())) <= 80
-    plain = terminal.show_examples(examples(recorded))
+    plain = terminal.show_examples(examples(recorded), "passages")
     shown = examples(recorded)[0].answers[0]
     mark = {True: "+", False: "-", None: "?"}[shown.right]
     assert f"  {mark} base" in plain and shown.text in plain and "gold" in plain

@@ -78,9 +78,18 @@ def test_a_trial_without_verdicts_has_no_accuracy_reward_but_a_gain():
 
 @pytest.mark.parametrize("weights", [LIKELIHOOD, ACCURACY, BOTH])
 def test_what_failed_or_diverged_has_no_reward(weights):
-    for lost in (FAILED, DIVERGED, trial([None, -1.0, -1.0], [True, True, True])):
+    for lost in (FAILED, DIVERGED):
         assert trial_reward(lost, BASE, weights) is None
-    assert trial_reward(BETTER, trial([None, -1.0, -1.0], [True, True, True]), weights) is None
+
+
+@pytest.mark.parametrize("weights", [LIKELIHOOD, BOTH])
+def test_likelihoods_that_count_must_be_known(weights):
+    unknown = trial([None, -1.0, -1.0], [True, True, True])
+    assert trial_reward(unknown, BASE, weights) is None and trial_reward(BETTER, unknown, weights) is None
+
+
+def test_likelihoods_that_do_not_count_need_not_be_measured():
+    assert trial_reward(trial([], [True, False, True], heldout=[False] * 3), BASE, ACCURACY) == pytest.approx(2 / 3)
 
 
 # ---------------------------------------------------------------- one item
@@ -149,9 +158,10 @@ def test_rewards_by_their_definition(base, retrains, weights):
         after = [one["log_likelihood"][i] for i in counted]
         before = [base["log_likelihood"][i] for i in counted]
         right = [v for v in (one["correct"][i] for i in counted) if v is not None] if one["correct"] else []
-        if one["failure"] or None in after or None in before or (weights.accuracy_weight and not right):
+        unknown = weights.likelihood_weight and None in after + before
+        if one["failure"] or unknown or (weights.accuracy_weight and not right):
             continue
-        gain = weights.likelihood_weight * (sum(after) / 3 - sum(before) / 3)
+        gain = weights.likelihood_weight * (sum(after) / 3 - sum(before) / 3) if weights.likelihood_weight else 0.0
         rewards.append(gain + (weights.accuracy_weight * sum(right) / len(right) if weights.accuracy_weight else 0))
     found = item_scores(base, [retrains], weights).rewards[0]
     if not rewards or any(one["failure"] for one in retrains):

@@ -28,7 +28,7 @@ def summary(folder: epath.Path) -> str:
         parts.append(show_rows(recorded, lines))
     shown = examples(recorded)
     if shown:
-        parts.append(show_examples(shown))
+        parts.append(show_examples(shown, recorded.words.many))
     if recorded.words.one == "task" and recorded.self_edits:
         parts.append(_fill(tables.resampled(recorded.self_edits) + "."))
     return "\n\n".join(parts)
@@ -43,9 +43,9 @@ def show_rows(recorded: Recorded, lines: Sequence[Line]) -> str:
     return "\n\n".join([*parts, *_notes(cells.row_notes(recorded, lines))])
 
 
-def show_examples(shown: Sequence[Shown]) -> str:
+def show_examples(shown: Sequence[Shown], many: str) -> str:
     """Questions with the answers of some rows."""
-    title = f"Before and after: the first question of each of the first {len(shown)} passages; + right, - wrong"
+    title = f"Before and after: the first question of each of the first {len(shown)} {many}; + right, - wrong"
     parts = [_fill(title)]
     for one in shown:
         said = [("", "gold", one.gold)]
