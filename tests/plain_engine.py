@@ -169,7 +169,7 @@ class Things:
 
     def controls(self):
         return [
-            Control("base", lambda item, sample: None, kind="untrained"),
+            Control("base", None, kind="untrained"),
             Control("title only", lambda item, sample: item.title, samples=2),
         ]
 

@@ -86,7 +86,7 @@ def test_the_controls_are_what_needs_no_policy(include_passage):
     domain = knowledge(include_passage=include_passage)
     base, shown, passage, rule = domain.controls()
     assert (base.name, base.kind, base.text(WEIR, 0), base.domain) == ("base", "untrained", None, None)
-    assert (shown.name, shown.kind, shown.text(WEIR, 0)) == ("passage in context", "control", None)
+    assert (shown.name, shown.kind, shown.text) == ("passage in context", "control", None)
     assert (passage.name, passage.kind, passage.text(WEIR, 0)) == ("passage only", "control", "")
     assert passage.domain.lesson(WEIR, "", SEED, length).examples == (
         Example(None, "Dunmar weir\nTorvald built it in 1811.", False),

@@ -98,13 +98,13 @@ class Problem:
 class Control:
     """A row of the table whose self-edits are written by a rule instead of a model.
 
-    text(item, sample) is the self-edit, or None to train nothing. kind: 'untrained' for the row that the others are
-    compared with, where nothing is trained; 'control' for the others. domain: as this row sees it, where it
+    text(item, sample) is the self-edit; without it nothing is trained. kind: 'untrained' for the row that the others
+    are compared with, where nothing is trained either; 'control' for the others. domain: as this row sees it, where it
     differs, such as one that asks with the passage in the prompt.
     """
 
     name: str
-    text: Callable[[Any, int], str | None]
+    text: Callable[[Any, int], str] | None
     samples: int = 1
     kind: str = "control"
     domain: "Domain | None" = None

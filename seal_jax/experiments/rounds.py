@@ -113,8 +113,7 @@ def run(setup: Setup, after_row: Callable[[str, int], None]) -> Actor:
 
 def control_row(setup: Setup, control: Control) -> Row:
     """The row of a rule that stands for a policy."""
-    trains = any(control.text(item, 0) is not None for item in setup.evaluation)
-    author = Fixed(control.text) if trains else None
+    author = Fixed(control.text) if control.text else None
     student = setup.student_of(setup.policy)
     return Row(control.name, 0, control.name, control.kind, author, student, control.samples, control.domain)
 

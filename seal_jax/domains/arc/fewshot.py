@@ -119,7 +119,7 @@ class Fewshot:
             return edits.canonical(edits.random_configuration(seed, settings.rates, settings.epochs))
 
         return [
-            Control(IN_CONTEXT, lambda task, sample: None, kind="untrained"),
+            Control(IN_CONTEXT, None, kind="untrained"),
             Control(RANDOM, drawn, settings.samples),
             Control(ORACLE, lambda task, sample: oracle),
         ]

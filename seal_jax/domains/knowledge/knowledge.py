@@ -89,8 +89,8 @@ class Knowledge:
         """
         with_passage = replace(self, rules=replace(self.rules, include_passage=True))
         return [
-            Control("base", lambda passage, sample: None, kind="untrained"),
-            Control("passage in context", lambda passage, sample: None, domain=replace(self, open_book=True)),
+            Control("base", None, kind="untrained"),
+            Control("passage in context", None, domain=replace(self, open_book=True)),
             Control("passage only", lambda passage, sample: "", domain=with_passage),
             Control("sentences", lambda passage, sample: "\n".join(sentences(passage.context))),
         ]
