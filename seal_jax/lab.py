@@ -80,9 +80,10 @@ def load(source: str = "smollm2-135m-instruct", **settings: Mapping[str, Any]) -
     values["model"]["policy"] = source
     config = config_lib.from_dict(values)
     enable_cache(config.engine.cache)
-    rules = Rules(**{field.name: getattr(config.knowledge, field.name) for field in dataclasses.fields(Rules)
-                     if hasattr(config.knowledge, field.name)})  # fmt: skip
     inner = config.inner
+    shared = {field.name for field in dataclasses.fields(Rules)} & {f.name for f in dataclasses.fields(config.knowledge)}
+    how = {name: getattr(config.knowledge, name) for name in shared}
+    rules = Rules(**how, teacher=inner.objective == "distill")
     domain = Knowledge(config.knowledge.prompt, rules, inner.learning_rate, inner.epochs, lexical.grade)
     return Model(load_actor(source, config), config, domain)
 
