@@ -20,7 +20,8 @@ from seal_jax.domains.knowledge.corpus import Passage, load_passages
 from seal_jax.engine.packing import Row
 from seal_jax.engine.weights import Weights
 from seal_jax.student import train as training
-from seal_jax.student.train import Adapters, Loop, adapter_of, placed
+from seal_jax.student.ask import ask
+from seal_jax.student.train import Adapters, Loop
 
 NEUTRAL = 4  # passages of another split
 
@@ -29,15 +30,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="smollm2-135m-instruct")
     parser.add_argument("--data", default="shipped:train", help="passages as in config.data.train")
-    parser.add_argument("--skip", type=int, default=8,
-    help="passages to leave out, such as those that a run learns from")
+    parser.add_argument("--skip", type=int, default=8, help="passages to leave out, such as those in use")
     parser.add_argument("--passages", type=int, default=12)
     parser.add_argument("--edits", choices=("sentences", "own"), default="sentences")
     parser.add_argument("--rates", type=float, nargs="+", default=[5e-4, 1e-3, 2e-3])
     parser.add_argument("--epochs", type=int, nargs="+", default=[2, 4, 8])
     parser.add_argument("--objectives", nargs="+", choices=("sft", "distill"), default=["sft"])
     parser.add_argument("--plot", metavar="FILE")
-    arguments = parser.parse_args() passages = load_passages(arguments.data)[arguments.skip :][: arguments.passages]
+    arguments = parser.parse_args()
+    passages = load_passages(arguments.data)[arguments.skip :][: arguments.passages]
     neutral = load_passages("shipped:validation")[:NEUTRAL]
     found: dict[tuple[str, float], list[tuple[int, float, float]]] = {}
     print("| objective | learning rate | epochs | right, % | loss on other texts |\n|---|---|---|---|---|")
@@ -48,7 +49,7 @@ def main() -> None:
         for rate in arguments.rates:
             for epochs in arguments.epochs:
                 adapters = train(model, list(zip(passages, texts, strict=True)), rate, epochs)
-                right = [accuracy(model, adapters, number, one) for number, one in enumerate(passages)]
+                right = accuracies(model, adapters, passages)
                 after = np.mean(losses(model, adapters, neutral))
                 error = np.std(right, ddof=1) / len(right) ** 0.5
                 print(f"| {objective} | {rate:g} | {epochs} | {100 * np.mean(right):.1f} ± {100 * error:.1f} | "
@@ -69,11 +70,15 @@ def train(model: lab.Model, taught: list[tuple[Passage, str]], rate: float, epoc
     return training.train(model.actor, loops, model.config.inner)
 
 
-def accuracy(model: lab.Model, adapters: Adapters, number: int, about: Passage) -> float:
-    """Share of the passage's questions that its adapter answers right."""
-    one = placed(model.actor, [adapter_of(model.actor, adapters, number)], adapters.lora)
-    questions, gold = zip(*[(each.question, each.answer) for each in about.questions], strict=True)
-    return float(np.mean(lab.score(questions, gold, lab.ask(model, one, about, questions))))
+def accuracies(model: lab.Model, adapters: Adapters, passages: list[Passage]) -> list[float]:
+    """Share of each passage's questions that its adapter answers right."""
+    quizzes = [dataclasses.replace(model.domain.quiz(one, model.actor.chat), gold=()) for one in passages]
+    found = ask(model.actor, adapters, quizzes, model.config.evaluation.answer_tokens)
+    right = []
+    for about, answers in zip(passages, found, strict=True):
+        questions, gold = zip(*[(each.question, each.answer) for each in about.questions], strict=True)
+        right.append(float(np.mean(lab.score(questions, gold, [answers.texts]))))
+    return right
 
 
 def losses(model: lab.Model, adapters: Adapters | None, texts: list[Passage]) -> list[float]:

@@ -81,8 +81,8 @@ def load(source: str = "smollm2-135m-instruct", **settings: Mapping[str, Any]) -
     config = config_lib.from_dict(values)
     enable_cache(config.engine.cache)
     inner = config.inner
-    shared = {field.name for field in dataclasses.fields(Rules)} & {f.name for f in dataclasses.fields(config.knowledge)}
-    how = {name: getattr(config.knowledge, name) for name in shared}
+    names = {field.name for field in dataclasses.fields(Rules)}
+    how = {name: value for name, value in dataclasses.asdict(config.knowledge).items() if name in names}
     rules = Rules(**how, teacher=inner.objective == "distill")
     domain = Knowledge(config.knowledge.prompt, rules, inner.learning_rate, inner.epochs, lexical.grade)
     return Model(load_actor(source, config), config, domain)
