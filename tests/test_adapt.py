@@ -44,7 +44,7 @@ def learned(home, files, tmp_path_factory):
     """The folder of an adapter, and what was printed while it was made."""
     out = tmp_path_factory.mktemp("adapters") / "x"
     arguments = ["learn", "--model", str(home / "policy"), "--out", str(out), "--questions", str(files / "q.txt"),
-                 "--rank", "2", "--learning-rate", "0.03", str(files / "ferry.md")]  # fmt: skip
+                 "--rank", "2", "--epochs", "4", "--learning-rate", "0.03", str(files / "ferry.md")]  # fmt: skip
     with contextlib.redirect_stdout(io.StringIO()) as shown:
         assert main(arguments) == 0
     return out, shown.getvalue()
