@@ -188,7 +188,7 @@ def test_the_rows_that_need_no_policy():
         ("oracle configuration", 1, "control"),
     ]
     untrained, random, oracle = (row.text for row in rows)
-    assert untrained(TASK, 0) is None
+    assert untrained is None
     by_hand = edit.parse(oracle(TASK, 0))
     assert by_hand.data_generation == edit.ORACLE.data_generation
     assert by_hand.training == edit.TrainingChoice(edit.OUTPUT_TOKENS, 5e-4, 7)

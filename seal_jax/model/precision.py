@@ -5,6 +5,7 @@ import functools
 
 import jax
 import jax.numpy as jnp
+from jax.custom_derivatives import SymbolicZero
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -15,12 +16,20 @@ def einsum(spec: str, a: jax.Array, b: jax.Array) -> jax.Array:
 
 
 def _forward(spec, a, b):
-    return einsum(spec, a, b), (a, b)
+    wanted = tuple(() if factor.perturbed else None for factor in (a, b))
+    return einsum(spec, a.value, b.value), (a.value, b.value, wanted)
 
 
-def _backward(spec, factors, gradient):
-    _, pull = jax.vjp(functools.partial(jnp.einsum, spec), *factors)
-    return pull(gradient.astype(factors[0].dtype))
+def _backward(spec, kept, gradient):
+    """Of a factor that nobody differentiates by, such as a frozen embedding beside many adapters, there is no
+    gradient."""
+    a, b, (of_a, of_b) = kept
+    if isinstance(gradient, SymbolicZero):
+        return None, None
+    gradient = gradient.astype(a.dtype)
+    found_a = None if of_a is None else jax.vjp(lambda a: jnp.einsum(spec, a, b), a)[1](gradient)[0]
+    found_b = None if of_b is None else jax.vjp(lambda b: jnp.einsum(spec, a, b), b)[1](gradient)[0]
+    return found_a, found_b
 
 
-einsum.defvjp(_forward, _backward)
+einsum.defvjp(_forward, _backward, symbolic_zeros=True)
