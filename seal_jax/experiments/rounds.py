@@ -6,7 +6,7 @@ Everything computed is in the run's records before the next thing starts; whatev
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from seal_jax.authors.author import Author
@@ -180,8 +180,8 @@ def evaluate(setup: Setup, row: Row) -> None:
             for k, edit in enumerate(edits[item.id])
             for retrain in range(evaluation.retrains)
         ]
-    stage = Stage(EVALUATION, row.arm, row.round, ANSWER)
-    plan = Plan(stage, setup.config.inner, evaluation.answer_tokens, seed, evaluation.likelihood)
+    asked = replace(stage, purpose=ANSWER)
+    plan = Plan(asked, setup.config.inner, evaluation.answer_tokens, seed, evaluation.likelihood)
     measure(row.student, trials, row.domain or setup.domain, plan, setup.recorder)
 
 
