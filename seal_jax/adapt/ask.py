@@ -30,16 +30,14 @@ class Loaded:
 
 def load(folder: str, source: str) -> Loaded:
     """An adapter's folder with its model, or with another one. Raises UserError where they do not fit."""
-    adapter, lora, base = read_adapter(folder)
-    if not (source or base):
-        raise UserError(f"{folder} does not name its model; give it with --model")
-    model = lab.load(source or base)
+    adapter, lora, name = read_adapter(folder, source)
+    model = lab.load(name)
     shapes = model.actor.base["layers"]
-    for name, factors in adapter["layers"].items():
-        depth, fan_in, fan_out = shapes[name]["kernel"].shape
+    for projection, factors in adapter["layers"].items():
+        depth, fan_in, fan_out = shapes[projection]["kernel"].shape
         if factors["A"].shape[:2] != (depth, fan_in) or factors["B"].shape[::2] != (depth, fan_out):
             raise UserError(
-                f"the adapter in {folder} does not fit {source or base} ({name} has another shape); name the model "
+                f"the adapter in {folder} does not fit {name} ({projection} has another shape); name the model "
                 "that it was trained on with --model"
             )
     return Loaded(model, lab.restore(model, adapter, lora), passages_of(Path(folder)))

@@ -13,8 +13,8 @@ UNSUPPORTED = {"use_dora": False, "use_rslora": False, "bias": "none", "rank_pat
 NAME, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
 
-def read_adapter(folder: str | Path) -> tuple[dict, LoraConfig, str]:
-    """(the adapter as model/lora.py has it, float32; its shape; the model that it belongs to).
+def read_adapter(folder: str | Path, model: str = "") -> tuple[dict, LoraConfig, str]:
+    """(the adapter as model/lora.py has it, float32; its shape; the model that it belongs to, or `model` in its place).
 
     Raises UserError where the folder holds no LoRA adapter, or one of a kind that is not known here.
     """
@@ -43,4 +43,7 @@ def read_adapter(folder: str | Path) -> tuple[dict, LoraConfig, str]:
             raise UserError(f"{folder / WEIGHTS}: {name} lacks layers or factors; save the adapter anew")
         layers[name] = {kind: np.stack([each[layer][kind] for layer in range(len(each))]) for kind in "AB"}
     targets = tuple(name for name in PROJECTIONS if name in layers)
-    return {"layers": layers}, LoraConfig(rank, alpha, targets), config.get("base_model_name_or_path") or ""
+    name = model or config.get("base_model_name_or_path")
+    if not name:
+        raise UserError(f"{folder} does not name its model; give it with --model")
+    return {"layers": layers}, LoraConfig(rank, alpha, targets), name
