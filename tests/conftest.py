@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 import jax
+import jaxlib
 import pytest
 import tiny_run
 
@@ -15,6 +16,9 @@ from seal_jax.student.actor import load_actor
 # To compile takes most of the time of the tests, and twice as much with all optimizations. Also in their processes.
 jax.config.update("jax_disable_most_optimizations", True)
 os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
+# The emitters that XLA before 0.11 can go back to compile small programs in half the time; later ones lack the flag.
+if jaxlib.version.__version_info__ < (0, 11):
+    os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_cpu_use_fusion_emitters=false"
 
 # Files that take minutes begin first, so that no core waits for another at the end.
 LONGEST = ("parallel", "devices", "hosts", "fewshot", "one_file", "resume", "peft_parity", "m_steps", "rounds")

@@ -107,7 +107,8 @@ def _smoke_knowledge(config) -> None:
     config.data.update(train="shipped:train", evaluation="shipped:test", train_items=2, evaluation_items=2)
     config.sampling.update(max_new_tokens=32)
     config.inner.update(epochs=1)
-    config.outer.update(rounds=1, samples=2, random_control=False)
+    # So little training earns nothing, and the smallest run is to finetune the policy too.
+    config.outer.update(rounds=1, samples=2, selection="best", random_control=False)
     config.outer.sft.update(epochs=1)
     config.reward.update(retrains=1, answer_tokens=8)
     config.evaluation.update(answer_tokens=8)
