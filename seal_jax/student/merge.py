@@ -12,5 +12,9 @@ def merge(actor: Actor, learned: dict, training: Training) -> Actor:
     lora = recipe(training).lora
     if lora is not None:
         return actor.with_adapter(learned, lora)
-    weights = jax.tree.map(lambda new, old: new.astype(old.dtype), learned, actor.base)  # it is trained in float32
-    return actor.with_base(actor.engine.put_base(weights))
+    return actor.with_base(actor.engine.put_base(as_stored(learned, actor.base)))
+
+
+def as_stored(learned: dict, base: dict) -> dict:
+    """All weights, which are trained in float32, in the types that the base's have."""
+    return jax.tree.map(lambda new, old: new.astype(old.dtype), learned, base)

@@ -13,6 +13,7 @@ from seal_jax.engine.sampled import Objective, Sampled
 from seal_jax.engine.weights import Weights
 from seal_jax.seeds import Seed
 from seal_jax.student.actor import Actor
+from seal_jax.student.merge import as_stored
 from seal_jax.student.train import last_epoch_mean, placed
 
 
@@ -72,7 +73,7 @@ def log_probs(model: Actor, rows: Sequence[Row], learned: dict | None = None, tr
     if learned is not None:
         lora = recipe(training).lora
         if lora is None:
-            weights = Weights(jax.tree.map(lambda new, old: new.astype(old.dtype), learned, model.base))
+            weights = Weights(as_stored(learned, model.base))
         else:
             weights = Weights(model.base, placed(model, [jax.tree.map(np.asarray, learned)], lora).tree, lora)
     each, found = model.engine.settings.decode_rows, []
