@@ -12,7 +12,7 @@ import pytest
 
 from seal_jax.domains.domain import Answered
 from seal_jax.errors import UserError
-from seal_jax.judges import remote
+from seal_jax.judges import endpoint, remote
 
 KEY = "sk-very-secret-0123456789"
 
@@ -75,7 +75,7 @@ class Handler(BaseHTTPRequestHandler):
 def serve(monkeypatch):
     monkeypatch.setenv("JUDGE_KEY", KEY)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setattr(remote, "FIRST_WAIT", 0.001)
+    monkeypatch.setattr(endpoint, "FIRST_WAIT", 0.001)
     started = []
 
     def start(script):
@@ -181,7 +181,7 @@ def test_nobody_there(serve, caplog):
 
 def test_retry_after_is_respected(serve, monkeypatch):
     waits = []
-    monkeypatch.setattr(remote.time, "sleep", waits.append)
+    monkeypatch.setattr(endpoint.time, "sleep", waits.append)
     server = serve(lambda answer, before: (*error(429), {"retry-after": "7"}) if before == 0 else completion("yes"))
     assert judge(server)(items("Ann")) == [True]
     assert waits == [7.0]
@@ -189,7 +189,7 @@ def test_retry_after_is_respected(serve, monkeypatch):
 
 def test_waits_grow(serve, monkeypatch):
     waits = []
-    monkeypatch.setattr(remote.time, "sleep", waits.append)
+    monkeypatch.setattr(endpoint.time, "sleep", waits.append)
     assert judge(serve(lambda answer, before: error(500)), retries=4)(items("Ann")) == [None]
     assert len(waits) == 4 and all(later > earlier for earlier, later in zip(waits, waits[1:], strict=False))
 
@@ -229,7 +229,7 @@ def test_missing_or_broken_key(monkeypatch):
         if value and "\x00" not in value:
             monkeypatch.setenv("JUDGE_KEY", value)
         elif value:
-            monkeypatch.setattr(remote.os, "environ", {"JUDGE_KEY": value})
+            monkeypatch.setattr(endpoint.os, "environ", {"JUDGE_KEY": value})
         with pytest.raises(UserError, match="JUDGE_KEY") as caught:
             remote.make("http://127.0.0.1:9/v1", "judge-model", "JUDGE_KEY", 1, 0, 1.0)
         assert "sk-" not in str(caught.value)
