@@ -1,14 +1,12 @@
 """The remote judge against a small server on this machine, with every failure that a provider has on a bad day."""
 
-import json
 import logging
 import socket
 import threading
 import time
-from collections import Counter
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from chat_server import ChatServer, completion, error
 
 from seal_jax.domains.domain import Answered
 from seal_jax.errors import UserError
@@ -17,58 +15,8 @@ from seal_jax.judges import endpoint, remote
 KEY = "sk-very-secret-0123456789"
 
 
-def completion(content):
-    message = {"role": "assistant", "content": content}
-    return 200, json.dumps({"id": "1", "object": "chat.completion", "choices": [{"index": 0, "message": message}]})
-
-
-def error(status, message="a bad day"):
-    return status, json.dumps({"error": {"message": message}})
-
-
-class Endpoint(ThreadingHTTPServer):
-    """Replies with script(answer, how often that answer was asked about before) -> (status, body[, headers])."""
-
-    daemon_threads = True
-
-    def __init__(self, script):
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.script = script
-        self.asked = Counter()
-        self.requests = []
-        self.now = self.most = 0
-        self.lock = threading.Lock()
-
-    @property
-    def url(self):
-        return f"http://127.0.0.1:{self.server_address[1]}/v1"
-
-
-class Handler(BaseHTTPRequestHandler):
-    def do_POST(self):
-        server = self.server
-        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-        answer = body["messages"][0]["content"].split("Student's answer: ")[1].split("\n")[0]
-        with server.lock:
-            before = server.asked[answer]
-            server.asked[answer] += 1
-            server.requests.append((self.path, self.headers.get("authorization"), body))
-            server.now += 1
-            server.most = max(server.most, server.now)
-        status, reply, *headers = server.script(answer, before)
-        with server.lock:
-            server.now -= 1
-        try:
-            self.send_response(status)
-            for name, value in {"content-type": "application/json", **(headers[0] if headers else {})}.items():
-                self.send_header(name, value)
-            self.end_headers()
-            self.wfile.write(reply.encode())
-        except OSError:
-            pass  # the client gave up waiting
-
-    def log_message(self, *args):
-        pass
+def answer_in(request):
+    return request.split("Student's answer: ")[1].split("\n")[0]
 
 
 @pytest.fixture
@@ -79,7 +27,7 @@ def serve(monkeypatch):
     started = []
 
     def start(script):
-        server = Endpoint(script)
+        server = ChatServer(script, answer_in)
         threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
         started.append(server)
         return server

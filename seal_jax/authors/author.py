@@ -12,10 +12,11 @@ from seal_jax.seeds import Seed
 class SelfEdit:
     """One text from which a student may learn, and how it came about.
 
-    text: None where nothing is to be trained, or nothing was written, which `problem` explains. tokens: as sampled, the closing end token included; log_probs: of each of
-    them, natural logarithms under the whole distribution of the policy that wrote it. finished: it ended by itself, not
-    at the limit on its length. problem: why it cannot be used. attempts: how often it was sampled until one could be
-    read. prompt: what it answers, where that is not the domain's own prompt.
+    text: None where nothing is to be trained, or nothing was written, which `problem` explains. tokens: as sampled, the
+    closing end token included; log_probs: of each of them, natural logarithms under the whole distribution of the
+    policy that wrote it. finished: it ended by itself, not at the limit on its length. problem: why it cannot be used.
+    attempts: how often it was sampled until one could be read. prompt: what it answers, where that is not the domain's
+    own prompt.
     """
 
     text: str | None

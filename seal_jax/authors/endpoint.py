@@ -47,7 +47,7 @@ class Teacher:
             yield {item.id: edits for item, edits in zip(chunk, found, strict=True)}
 
     def complete(self, prompts: Sequence[Prompt], seeds: Sequence[Sequence[tuple]]) -> list[list[SelfEdit]]:
-        """Replies to each prompt, as many as it has seeds; what they are is not used, because endpoints differ in it."""
+        """Replies to each prompt, as many as it has seeds, which are not used: endpoints differ in what they do."""
         asked = [prompt for prompt, some in zip(prompts, seeds, strict=True) for _ in some]
         replies = iter(json.loads(from_first(json.dumps(self._ask(asked) if is_first() else None).encode())))
         return [[self._edit(prompt, *next(replies)) for _ in some] for prompt, some in zip(prompts, seeds, strict=True)]

@@ -28,6 +28,7 @@ from seal_jax.config.science import (
 
 __all__ = [
     "ALL_PROJECTIONS", "DOMAINS", "DPO", "MACHINE", "QV", "Arc", "Authors", "Config", "Data", "Distill", "EngineConfig",
-    "EntiGraph", "Evaluation", "Export", "Inner", "Judge", "Knowledge", "Metrics", "Model", "Outer", "Parallel", "PolicyGradient",
-    "Reward", "Sampling", "Teacher", "Training", "Weighted", "at_size", "defaults", "from_dict", "unread",
+    "EntiGraph", "Evaluation", "Export", "Inner", "Judge", "Knowledge", "Metrics", "Model", "Outer", "Parallel",
+    "PolicyGradient", "Reward", "Sampling", "Teacher", "Training", "Weighted", "at_size", "defaults",
+    "from_dict", "unread",
 ]  # fmt: skip

@@ -173,9 +173,9 @@ class Reward:
     """Reward = accuracy_weight × accuracy + likelihood_weight × gain in log-likelihood of the gold answers over the
     untrained student (nats per answer token, mean over questions); mean over retrains."""
 
-    # answers: by the passages' questions, as above. own_questions: by questions that the policy wrote about each passage
-    # before the first round; the gold ones are held out, for the report alone. rubric: no inner loops; the judge, local
-    # or remote, rates length, diversity, quality and correctness from 1 to 5 each, and the reward is the sum
+    # answers: by the passages' questions, as above. own_questions: by questions that the policy wrote about them before
+    # the first round; the gold ones are held out, for the report alone. rubric: no inner loops; the judge, local or
+    # remote, rates length, diversity, quality and correctness from 1 to 5 each, and the reward is the sum
     kind: str = choice("answers", "answers", "own_questions", "rubric")
     accuracy_weight: float = number(1.0, 0)
     likelihood_weight: float = number(0.0, 0)

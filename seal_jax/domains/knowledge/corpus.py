@@ -1,7 +1,8 @@
 """Passages with their questions: reading them, choosing those to learn from and those to evaluate on.
 
 Sources: a SEAL-style JSON file, a result file with `articles`, a SQuAD v1.1 JSON file, a dataset in SQuAD's columns
-through the `datasets` package, and the corpus that this package ships. Whatever is malformed raises UserError with file, item index and field.
+through the `datasets` package, and the corpus that this package ships. Whatever is malformed raises UserError with
+file, item index and field.
 White space around titles, contexts, questions and answers is removed.
 """
 
