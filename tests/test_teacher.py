@@ -154,9 +154,10 @@ def test_entigraph_by_a_teacher(serve):
     author = EntiGraph(teacher(serve(script)), HOW, chat=True)
     found = collected(author, [WEIR, MILL], 2)
     for edit in found["w"]:
-        assert edit.text.split("\n---\n") == ["About Torvald and Dunmar.", "About Dunmar and Hale.",
-                                              "About Torvald, Dunmar and Hale."] or len(edit.text.split("---")) == 3
-        assert "About Torvald, Dunmar and Hale." in edit.text and not edit.missing and edit.finished
+        assert sorted(edit.text.split("\n---\n")) == [
+            "About Dunmar and Hale.", "About Torvald and Dunmar.", "About Torvald, Dunmar and Hale.",
+        ]  # fmt: skip
+        assert not edit.missing and edit.finished
     assert all(edit.missing and "fewer than two entities" in edit.problem for edit in found["m"])
 
 
