@@ -133,6 +133,19 @@ def test_a_released_file_keeps_its_own_order(tmp_path, released):
     assert [passage.title for passage in splits(data, 0)[0]] == order[:5]
 
 
+def test_passages_to_learn_from_need_no_questions_where_no_gold_answer_is_asked_for(tmp_path):
+    bare = {"title": "Bare", "context": "It is bare."}
+    source = write(tmp_path / "a.json", [bare, ITEM, {**bare, "title": "Empty", "questions": []}])
+    data = Data(train=source, evaluation=write(tmp_path / "b.json", [{**ITEM, "title": "B"}]), train_items=0,
+                evaluation_items=1, shuffle_seed=-1, heldout_fraction=0.5)  # fmt: skip
+    train, _, _ = splits(data, 0, labelled=False)
+    assert [len(passage.questions) for passage in train] == [0, 1, 0]
+    with pytest.raises(UserError, match="item 0 lacks the field 'questions'"):
+        splits(data, 0)
+    with pytest.raises(UserError, match="item 0 lacks the field 'questions'"):  # evaluation always asks
+        splits(Data(train=write(tmp_path / "c.json", [ITEM]), evaluation=source), 0, labelled=False)
+
+
 # ---------------------------------------------------------------- as an author
 
 

@@ -3,6 +3,7 @@ Python: from the config to the records, the table and its notes."""
 
 import json
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -56,14 +57,14 @@ def serve(monkeypatch):
 def run(home, tmp_path, monkeypatch):
     """run(says, **config) -> (setup, folder); a second run in the same test continues the first."""
 
-    def start(says=speaks, **changes):
+    def start(says=speaks, train=TRAIN, **changes):
         engine = PlainEngine(says)
         monkeypatch.setattr(assemble, "load_actor", lambda source, setting: plain_actor(engine))
         changes["outer"] = {"rounds": 1, "random_control": False, "unfinished": "open"} | changes.get("outer", {})
         changes["evaluation"] = {"samples": 1} | changes.get("evaluation", {})
         values = tiny_run.tiny_values(home, **changes)
         setting = config.from_dict(values)
-        world = World(TRAIN, EVALUATED, lambda judge: Knowledge("rewrite", Rules(), 1e-3, 1, judge or lexical.grade))
+        world = World(train, EVALUATED, lambda judge: Knowledge("rewrite", Rules(), 1e-3, 1, judge or lexical.grade))
         folder = tmp_path / "run"
         folder.mkdir(exist_ok=True)
         (folder / "config.json").write_text(json.dumps(values))
@@ -196,6 +197,18 @@ def test_questions_that_the_policy_wrote_decide_and_gold_ones_are_held_out(run):
         assert found["Weir"]["heldout_rewards"][trial["sample"]] == pytest.approx(gains[2:].mean())
     assert found["Mill"]["rewards"] == [None, None] and found["Mill"]["chosen"] == []
     assert len(edits(setup, arm="own questions")) == 2
+
+
+def test_passages_without_any_questions_can_be_learned_from(run):
+    bare = tuple(replace(one, questions=()) for one in TRAIN)
+    says = " What was built?\nAnswer: was built by Torvald"
+    asks = "Question 1:"
+    setup, folder = run(lambda weight, prompt, seed: says if prompt.endswith(asks) else speaks(weight, prompt, seed),
+                        bare, sampling={"max_new_tokens": 64}, data={"heldout_fraction": 0.0},
+                        reward={"kind": "own_questions"})  # fmt: skip
+    for record in setup.recorder.rollouts.all():
+        assert None not in record["rewards"] and record["heldout_rewards"] == [None, None] and len(record["chosen"]) == 1
+    assert "SEAL, round 1" in terminal.summary(folder) and html.render(epath.Path(folder))
 
 
 def test_own_questions_are_kept_if_their_short_answers_stand_in_the_passage():

@@ -134,12 +134,15 @@ def _check_context(config: Config, author: Policy, student: Actor, world: World)
 def _question_lengths(domain: Domain, items: Sequence, student: Actor) -> dict[str, int]:
     """{title: tokens of an item's longest question}."""
     return {
-        item.title: max(len(student.tokenizer.encode_prompt(p)) for p in domain.quiz(item, student.chat).prompts)
+        item.title: max(len(student.tokenizer.encode_prompt(p)) for p in prompts)
         for item in items
+        if (prompts := domain.quiz(item, student.chat).prompts)
     }
 
 
 def _check_room(field: str, new: int, prompts: dict[str, int], actor: Actor) -> None:
+    if not prompts:
+        return
     title, longest = max(prompts.items(), key=lambda pair: pair[1])
     context = actor.source.config.max_position
     if longest + new > context:

@@ -47,8 +47,11 @@ class Passage:
     prompt: str | None = None
 
 
-def load_passages(source: str) -> list[Passage]:
-    """Passages in the order of the source: a JSON file, 'datasets:NAME[:SPLIT]' or 'shipped:SPLIT'."""
+def load_passages(source: str, labelled: bool = True) -> list[Passage]:
+    """Passages in the order of the source: a JSON file, 'datasets:NAME[:SPLIT]' or 'shipped:SPLIT'.
+
+    labelled: whether those of a SEAL-style file must have questions.
+    """
     kind, _, rest = source.partition(":")
     if kind == "shipped":
         return _shipped(rest)
@@ -59,7 +62,7 @@ def load_passages(source: str) -> list[Passage]:
         return _with_ids(_squad_items(data["data"], source))
     items = data.get("articles") if isinstance(data, dict) else data
     if isinstance(items, list):
-        return _with_ids(_seal_items(items, source))
+        return _with_ids(_seal_items(items, source, labelled))
     raise UserError(
         f"{source} is neither a list of passages nor a SQuAD file: its top level must be a list of "
         "{title, context, questions} or an object with 'data'."
@@ -83,18 +86,19 @@ def hold_out(passages: Sequence[Passage], fraction: float, seed: int) -> list[Pa
     return marked
 
 
-def splits(data: Data, seed: int) -> tuple[list[Passage], list[Passage], str]:
+def splits(data: Data, seed: int, labelled: bool = True) -> tuple[list[Passage], list[Passage], str]:
     """(passages to learn from, passages to evaluate on, a note for the user or "") as a config's `data` says.
 
     Both sources are shuffled by data.shuffle_seed. With data.evaluation 'auto' and a source of one's own, the passages
     to evaluate on are those of `train` that follow the ones to learn from, and the note says so. `seed` chooses the
-    questions that are kept out of the reward. Raises UserError where there are too few passages, or some are in both.
+    questions that are kept out of the reward. labelled: whether passages to learn from must have questions; those of a
+    file that evaluation is kept out of must have them anyway. Raises UserError where there are too few passages, or some are in both.
     """
     if data.evaluation == "auto" and data.train != SQUAD_TRAIN:
         train, evaluation, note = _kept_out(data)
     else:
         source = SQUAD_VALIDATION if data.evaluation == "auto" else data.evaluation
-        train = select(load_passages(data.train), data.train_items, data.shuffle_seed, (data.train, "train_items"))
+        train = select(load_passages(data.train, labelled), data.train_items, data.shuffle_seed, (data.train, "train_items"))
         held = load_passages(source)
         evaluation = select(held, data.evaluation_items, data.shuffle_seed, (source, "evaluation_items"))
         note = ""
@@ -207,14 +211,15 @@ def _from_datasets(name: str, split: str) -> list[Passage]:
     return _with_ids([Passage("", title, context, tuple(qs)) for (title, context), qs in grouped.items()])
 
 
-def _seal_items(items: list, source: str) -> list[Passage]:
+def _seal_items(items: list, source: str, labelled: bool = True) -> list[Passage]:
     """[{title, context, questions: [{question, answer}]}], perhaps with completions and prompt: see released.py."""
     passages = []
     for index, item in enumerate(items):
         where = f"{source}, item {index}"
-        listed = _get(item, "questions", list, where)
+        unasked = not labelled and isinstance(item, dict) and "questions" not in item
+        listed = [] if unasked else _get(item, "questions", list, where)
         questions = tuple(_seal_question(q, f"{where}, question {i}") for i, q in enumerate(listed))
-        if not questions:
+        if not questions and labelled:
             raise UserError(f"{where}: 'questions' is empty; give at least one {{question, answer}}.")
         title, context = _text(item, "title", where), _text(item, "context", where)
         found = completions_of(item, where), prompt_of(item, where)
