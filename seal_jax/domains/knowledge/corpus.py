@@ -92,14 +92,15 @@ def splits(data: Data, seed: int, labelled: bool = True) -> tuple[list[Passage],
     Both sources are shuffled by data.shuffle_seed. With data.evaluation 'auto' and a source of one's own, the passages
     to evaluate on are those of `train` that follow the ones to learn from, and the note says so. `seed` chooses the
     questions that are kept out of the reward. labelled: whether passages to learn from must have questions; those of a
-    file that evaluation is kept out of must have them anyway. Raises UserError where there are too few passages, or some are in both.
+    file that evaluation is kept out of must have them anyway. Raises UserError where there are too few passages, or
+    some are in both.
     """
     if data.evaluation == "auto" and data.train != SQUAD_TRAIN:
         train, evaluation, note = _kept_out(data)
     else:
         source = SQUAD_VALIDATION if data.evaluation == "auto" else data.evaluation
-        train = select(load_passages(data.train, labelled), data.train_items, data.shuffle_seed, (data.train, "train_items"))
-        held = load_passages(source)
+        learned, held = load_passages(data.train, labelled), load_passages(source)
+        train = select(learned, data.train_items, data.shuffle_seed, (data.train, "train_items"))
         evaluation = select(held, data.evaluation_items, data.shuffle_seed, (source, "evaluation_items"))
         note = ""
         _refuse_overlap(train, evaluation)
