@@ -18,18 +18,19 @@ FIELD_NOTE = "A field that all columns share is not shown."
 
 
 def all_tables(found: Comparison) -> list[Table]:
-    """Each measure with the paper's numbers, then differences, then what differs in the configs."""
-    first, *others = found.columns
-    made = [_measure(found, measure) for measure in found.cells]
-    for measure in found.cells:
-        if others and any(cell.versus_first for cell in found.cells[measure].values()):
+    """The accuracy with the paper's numbers, of every seed, and differences; what differs in the configs; the rest."""
+    made = []
+    for place, measure in enumerate(found.cells):
+        made.append(_measure(found, measure))
+        if not place and any(len(column.seeds) > 1 for column in found.columns):
+            made.append(_seeds(found, measure))
+        if any(cell.versus_first for cell in found.cells[measure].values()):
             made.append(_versus(found, measure))
         made += _over(found, measure)
-    if any(len(column.seeds) > 1 for column in found.columns):
-        made.append(_seeds(found))
-    if found.changes:
-        header = ["field", *(column.name for column in found.columns)]
-        made.append(Table("What differs in the configs", header, [[name, *v] for name, v in found.changes], FIELD_NOTE))
+        if not place and found.changes:
+            header = ["field", *(column.name for column in found.columns)]
+            rows = [[name, *values] for name, values in found.changes]
+            made.append(Table("What differs in the configs", header, rows, FIELD_NOTE))
     return made
 
 
@@ -155,9 +156,8 @@ def _over(found: Comparison, measure: str) -> list[Table]:
     return made
 
 
-def _seeds(found: Comparison) -> Table:
+def _seeds(found: Comparison, measure: str) -> Table:
     """The mean of every seed, and the standard deviation between them."""
-    measure = next(iter(found.cells))
     scale, digits = cells.SCALES[measure]
     rows = []
     for row in found.rows:
