@@ -133,6 +133,8 @@ def test_the_papers_numbers_stand_beside_the_same_row(runs):
     config["model"]["policy"] = "Qwen/Qwen2.5-3B"
     assert paper.numbers(config, 200)[1] == paper.THREE_BILLION
     assert paper.numbers({"experiment": "pretraining"}, 2067)[1][("SEAL", 2)] == 46.4
+    own = {"experiment": "pretraining", "pretraining": {"author": "endpoint"}}
+    assert paper.numbers(own, 200)[1][("own", 5)] == 59.4
     assert paper.numbers({"domain": "arc"}, 8)[1][("SEAL", 1)] == 72.5
 
 

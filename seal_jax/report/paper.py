@@ -30,6 +30,8 @@ PRETRAINING = {
     "2,067 passages": {BASE: 29.0, PASSAGE: 31.2, NO_RL: 43.4, TEACHER: 49.2, ("entigraph", 0): 48.6, SECOND: 46.4},
 }
 ARC = {("in context", 0): 0.0, NO_RL: 20.0, FIRST: 72.5, ("oracle configuration", 0): 100.0}
+FIVE = ("own", 5)  # five self-edits of each passage, by whoever `pretraining.author` says
+AUTHORS = {"policy": NO_RL, "endpoint": TEACHER, "entigraph": ("entigraph", 0)}
 MANY = 1000  # passages, from which on the larger of the two is the nearer one
 
 NOTE = (
@@ -44,7 +46,9 @@ def numbers(config: Mapping[str, Any], items: int) -> tuple[str, dict[Key, float
         return "ARC tasks, Llama-3.2-1B-Instruct", ARC
     if config.get("experiment") == "pretraining":
         name = "2,067 passages" if items > MANY else "200 passages"
-        return f"{name} at once, Qwen2.5-7B, all weights", PRETRAINING[name]
+        found = dict(PRETRAINING[name])
+        row = AUTHORS.get(config.get("pretraining", {}).get("author"))
+        return f"{name} at once, Qwen2.5-7B, all weights", found | ({FIVE: found[row]} if row else {})
     prompt = config.get("knowledge", {}).get("prompt", "implications")
     if "3b" in config.get("model", {}).get("policy", "").lower():
         return "one passage at a time, Qwen2.5-3B, prompt “implications”", THREE_BILLION
