@@ -125,6 +125,7 @@ class Thing:
     title: str
     questions: tuple[tuple[str, str, bool], ...] = (("Is it?", "yes", False), ("Was it?", "no", False))
     completions: tuple[str, ...] = ()
+    prompt: str | None = None
 
 
 @dataclass(frozen=True)

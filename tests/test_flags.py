@@ -60,7 +60,7 @@ def test_overrides_change_the_file_and_other_flags_are_parsed():
         ([QUICKSTART, "--config.inner.rnak=3"], "config.inner has no field 'rnak'; there are accumulation, alpha"),
         ([QUICKSTART, "--config.inner.rnak", "3"], "config.inner has no field 'rnak'; there are accumulation, alpha"),
         ([QUICKSTART, "--noconfig.inner.rnak"], "config.inner has no field 'rnak'"),
-        ([QUICKSTART, "--config.iner.rank=3"], "config has no field 'iner'; there are data, domain, engine"),
+        ([QUICKSTART, "--config.iner.rank=3"], "config has no field 'iner'; there are authors, data, domain"),
         ([QUICKSTART, "--config.seed.x=3"], "config.seed has no field 'x'"),
         ([QUICKSTART, "--config.reward.judge=remote"], "config.reward.judge is a group of fields; set one of"),
         ([QUICKSTART, "--config.inner.rank=many"], "--config.inner.rank=many"),

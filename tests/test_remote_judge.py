@@ -1,85 +1,33 @@
 """The remote judge against a small server on this machine, with every failure that a provider has on a bad day."""
 
-import json
 import logging
 import socket
 import threading
 import time
-from collections import Counter
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from chat_server import ChatServer, completion, error
 
 from seal_jax.domains.domain import Answered
 from seal_jax.errors import UserError
-from seal_jax.judges import remote
+from seal_jax.judges import endpoint, remote
 
 KEY = "sk-very-secret-0123456789"
 
 
-def completion(content):
-    message = {"role": "assistant", "content": content}
-    return 200, json.dumps({"id": "1", "object": "chat.completion", "choices": [{"index": 0, "message": message}]})
-
-
-def error(status, message="a bad day"):
-    return status, json.dumps({"error": {"message": message}})
-
-
-class Endpoint(ThreadingHTTPServer):
-    """Replies with script(answer, how often that answer was asked about before) -> (status, body[, headers])."""
-
-    daemon_threads = True
-
-    def __init__(self, script):
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.script = script
-        self.asked = Counter()
-        self.requests = []
-        self.now = self.most = 0
-        self.lock = threading.Lock()
-
-    @property
-    def url(self):
-        return f"http://127.0.0.1:{self.server_address[1]}/v1"
-
-
-class Handler(BaseHTTPRequestHandler):
-    def do_POST(self):
-        server = self.server
-        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-        answer = body["messages"][0]["content"].split("Student's answer: ")[1].split("\n")[0]
-        with server.lock:
-            before = server.asked[answer]
-            server.asked[answer] += 1
-            server.requests.append((self.path, self.headers.get("authorization"), body))
-            server.now += 1
-            server.most = max(server.most, server.now)
-        status, reply, *headers = server.script(answer, before)
-        with server.lock:
-            server.now -= 1
-        try:
-            self.send_response(status)
-            for name, value in {"content-type": "application/json", **(headers[0] if headers else {})}.items():
-                self.send_header(name, value)
-            self.end_headers()
-            self.wfile.write(reply.encode())
-        except OSError:
-            pass  # the client gave up waiting
-
-    def log_message(self, *args):
-        pass
+def answer_in(request):
+    return request.split("Student's answer: ")[1].split("\n")[0]
 
 
 @pytest.fixture
 def serve(monkeypatch):
     monkeypatch.setenv("JUDGE_KEY", KEY)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setattr(remote, "FIRST_WAIT", 0.001)
+    monkeypatch.setattr(endpoint, "FIRST_WAIT", 0.001)
     started = []
 
     def start(script):
-        server = Endpoint(script)
+        server = ChatServer(script, answer_in)
         threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
         started.append(server)
         return server
@@ -181,7 +129,7 @@ def test_nobody_there(serve, caplog):
 
 def test_retry_after_is_respected(serve, monkeypatch):
     waits = []
-    monkeypatch.setattr(remote.time, "sleep", waits.append)
+    monkeypatch.setattr(endpoint.time, "sleep", waits.append)
     server = serve(lambda answer, before: (*error(429), {"retry-after": "7"}) if before == 0 else completion("yes"))
     assert judge(server)(items("Ann")) == [True]
     assert waits == [7.0]
@@ -189,7 +137,7 @@ def test_retry_after_is_respected(serve, monkeypatch):
 
 def test_waits_grow(serve, monkeypatch):
     waits = []
-    monkeypatch.setattr(remote.time, "sleep", waits.append)
+    monkeypatch.setattr(endpoint.time, "sleep", waits.append)
     assert judge(serve(lambda answer, before: error(500)), retries=4)(items("Ann")) == [None]
     assert len(waits) == 4 and all(later > earlier for earlier, later in zip(waits, waits[1:], strict=False))
 
@@ -229,7 +177,7 @@ def test_missing_or_broken_key(monkeypatch):
         if value and "\x00" not in value:
             monkeypatch.setenv("JUDGE_KEY", value)
         elif value:
-            monkeypatch.setattr(remote.os, "environ", {"JUDGE_KEY": value})
+            monkeypatch.setattr(endpoint.os, "environ", {"JUDGE_KEY": value})
         with pytest.raises(UserError, match="JUDGE_KEY") as caught:
             remote.make("http://127.0.0.1:9/v1", "judge-model", "JUDGE_KEY", 1, 0, 1.0)
         assert "sk-" not in str(caught.value)

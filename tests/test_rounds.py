@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tiny_run
+from chat_server import ChatServer, completion, error
 from etils import epath
-from test_remote_judge import Endpoint, completion, error
+from test_remote_judge import answer_in
 from tiny_run import pick
 
 from seal_jax import main, seeds
@@ -19,7 +20,7 @@ from seal_jax.engine.packing import Row
 from seal_jax.engine.weights import Weights
 from seal_jax.errors import UserError
 from seal_jax.experiments import assemble, judging, rounds
-from seal_jax.judges import remote
+from seal_jax.judges import endpoint
 from seal_jax.report import tables
 from seal_jax.report.recorded import load
 from seal_jax.report.watch import Watch
@@ -485,9 +486,10 @@ def test_a_judge_that_grades_nothing_ends_the_run_which_goes_on_with_another(fas
 
 
 def test_verdicts_that_the_judge_did_not_give_are_reported(fast, home, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(remote, "FIRST_WAIT", 0.0)
+    monkeypatch.setattr(endpoint, "FIRST_WAIT", 0.0)
     monkeypatch.setenv("TINY_KEY", "not-a-secret")
-    server = Endpoint(lambda answer, before: (error(503), completion("yes"), completion("no"))[len(answer) % 3])
+    replies = error(503), completion("yes"), completion("no")
+    server = ChatServer(lambda answer, before: replies[len(answer) % 3], answer_in)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     judge = {"kind": "remote", "url": server.url, "model": "m", "key": "TINY_KEY"}
     found = one_round(home, tmp_path, reward={"judge": judge, "accuracy_weight": 1.0}, evaluation={"judge": judge})

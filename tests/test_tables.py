@@ -218,7 +218,8 @@ def test_cut_answers_and_failed_self_edits_are_counted():
 
 
 def test_unfinished_self_edits_by_row_and_round():
-    edits = [{"split": split, "arm": "SEAL", "round": number, "finished": finished}
+    edits = [{"split": split, "arm": "SEAL", "round": number, "finished": finished, "text": "It is.",
+              "problem": None}
              for split, number, finished in (("train", 1, False), ("train", 1, True), ("evaluation", 0, False),
                                              ("evaluation", 1, True))]  # fmt: skip
     found = Recorded({}, rows=[row(NO_RL), row(SEAL)], self_edits=edits)

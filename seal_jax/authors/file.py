@@ -1,24 +1,53 @@
-"""Self-edits that came with the data: the `completions` of a passage."""
+"""Self-edits that somebody else wrote before: those that came with the passages, or those of a file of completions."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from seal_jax.authors.author import SelfEdit
 from seal_jax.errors import UserError
 
 
+class Completions(NamedTuple):
+    """What a file holds for one item. prompt: what the texts answer; None where the file does not say."""
+
+    texts: Sequence[str] = ()
+    prompt: str | None = None
+
+
+def with_the_item(item: Any) -> Completions:
+    """The completions in the item itself."""
+    return Completions(item.completions, item.prompt)
+
+
 @dataclass(frozen=True)
 class File:
-    """The first `samples` completions of each item. source: where they stand, for the error where there are fewer."""
+    """The first `samples` completions of each item, with the prompt that they answer.
+
+    source: where they stand, for errors. find(item) -> what the source has for it. An item of which it has nothing is
+    missing; one of which it has too few, or a source that has nothing for any item, is an error.
+    """
 
     source: str
+    find: Callable[[Any], Completions] = with_the_item
 
     def write(self, items: Sequence[Any], samples: int, seed: tuple[int, int]) -> Iterator[dict[str, list[SelfEdit]]]:
+        found = {item.id: self.find(item) for item in items}
         for item in items:
-            if len(item.completions) < samples:
+            count = len(found[item.id].texts)
+            if 0 < count < samples:
                 raise UserError(
-                    f"{self.source}: {item.title!r} has {len(item.completions)} completions and {samples} are asked "
-                    "for; add more, lower --config.outer.samples, or set --config.outer.author=policy"
+                    f"{self.source}: {item.title!r} has {count} completions and {samples} are asked for; add more, "
+                    "lower --config.outer.samples (in a row of the table: --config.evaluation.samples), or let another "
+                    "author write"
                 )
-        yield {item.id: [SelfEdit(text) for text in item.completions[:samples]] for item in items}
+        if not any(entry.texts for entry in found.values()):
+            raise UserError(
+                f"{self.source} has no completions of any of the {len(items)} items, such as {items[0].title!r}; name "
+                "the file that has them with --config.authors.file, or let another author write"
+            )
+        missing = [SelfEdit(None, problem="the file has none")] * samples
+        yield {
+            item: [SelfEdit(text, prompt=entry.prompt) for text in entry.texts[:samples]] or missing
+            for item, entry in found.items()
+        }

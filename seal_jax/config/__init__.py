@@ -8,8 +8,10 @@ from seal_jax.config.science import (
     DPO,
     QV,
     Arc,
+    Authors,
     Data,
     Distill,
+    EntiGraph,
     Evaluation,
     Inner,
     Judge,
@@ -19,12 +21,14 @@ from seal_jax.config.science import (
     PolicyGradient,
     Reward,
     Sampling,
+    Teacher,
     Training,
     Weighted,
 )
 
 __all__ = [
-    "ALL_PROJECTIONS", "DOMAINS", "DPO", "MACHINE", "QV", "Arc", "Config", "Data", "Distill", "EngineConfig",
-    "Evaluation", "Export", "Inner", "Judge", "Knowledge", "Metrics", "Model", "Outer", "Parallel", "PolicyGradient",
-    "Reward", "Sampling", "Training", "Weighted", "at_size", "defaults", "from_dict", "unread",
+    "ALL_PROJECTIONS", "DOMAINS", "DPO", "MACHINE", "QV", "Arc", "Authors", "Config", "Data", "Distill", "EngineConfig",
+    "EntiGraph", "Evaluation", "Export", "Inner", "Judge", "Knowledge", "Metrics", "Model", "Outer", "Parallel",
+    "PolicyGradient", "Reward", "Sampling", "Teacher", "Training", "Weighted", "at_size", "defaults",
+    "from_dict", "unread",
 ]  # fmt: skip

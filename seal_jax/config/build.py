@@ -12,7 +12,20 @@ from typing import Any
 
 from seal_jax.config.fields import choice, number
 from seal_jax.config.machine import EngineConfig, Export, Metrics, Parallel
-from seal_jax.config.science import Arc, Data, Distill, Evaluation, Inner, Knowledge, Model, Outer, Reward, Sampling
+from seal_jax.config.roles import of_authors, of_reward
+from seal_jax.config.science import (
+    Arc,
+    Authors,
+    Data,
+    Distill,
+    Evaluation,
+    Inner,
+    Knowledge,
+    Model,
+    Outer,
+    Reward,
+    Sampling,
+)
 from seal_jax.errors import UserError
 
 
@@ -28,6 +41,7 @@ class Config:
     knowledge: Knowledge = Knowledge()
     arc: Arc = Arc()
     sampling: Sampling = Sampling()
+    authors: Authors = Authors()
     inner: Inner = Inner()
     reward: Reward = Reward()
     outer: Outer = Outer()
@@ -46,7 +60,8 @@ UNREAD = {
     "knowledge": ("arc",),
     "arc": (
         "knowledge", "inner.learning_rate", "inner.epochs", "inner.objective", "inner.distill", "reward.judge",
-        "evaluation.judge", "data.shuffle_seed", "data.heldout_fraction", "model.chat", "outer.author",
+        "evaluation.judge", "data.shuffle_seed", "data.heldout_fraction", "model.chat", "outer.author", "authors",
+        "evaluation.authors", "reward.kind",
     ),
 }  # fmt: skip
 
@@ -162,7 +177,7 @@ def _contradictions(config: Config) -> list[str]:
         problems.append("config.arc.least_rate: is greater than most_rate; make it smaller")
     if config.model.quantization != "none" and config.outer.sft.rank == 0:
         problems.append("config.outer.sft.rank: is 0 (all weights), but quantized ones cannot be trained; set a rank")
-    return problems + _of_outer(config)
+    return problems + _of_outer(config) + of_authors(config) + of_reward(config)
 
 
 def _of_outer(config: Config) -> list[str]:
@@ -175,11 +190,6 @@ def _of_outer(config: Config) -> list[str]:
                 f"config.outer.{name}: is set, but outer.improver is {outer.improver!r}, which does not read it; take "
                 f"it out, or set outer.improver to {improver!r}"
             )
-    if outer.improver == "policy_gradient" and outer.author == "file":
-        problems.append(
-            "config.outer.improver: is 'policy_gradient', which learns from what the policy itself sampled, but "
-            "outer.author is 'file'; set that to 'policy'"
-        )
     if config.reward.allocation == "racing" and outer.improver == "rest_em" and outer.selection != "best":
         problems.append(
             "config.reward.allocation: is 'racing', which looks for the best self-edit of each item, but "
@@ -246,7 +256,7 @@ def _value(kind, metadata, value, where, problems):
     bounds = types.SimpleNamespace(**{"low": None, "high": None, "above": None, **metadata})
     if "options" in metadata and value not in metadata["options"]:
         return problems.append(f"{where}: is {value!r} and must be one of {', '.join(metadata['options'])}")
-    if "subset" in metadata and not (value and set(value) <= set(metadata["subset"])):
+    if "subset" in metadata and not (set(value) <= set(metadata["subset"]) and (value or "empty" in metadata)):
         return problems.append(f"{where}: is {value!r} and must name some of {', '.join(metadata['subset'])}")
     if bounds.low is not None and not value >= bounds.low:
         return problems.append(f"{where}: is {value} and must be at least {bounds.low}")

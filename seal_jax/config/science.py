@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from seal_jax.config.fields import choice, number
 
 QV = ("q_proj", "v_proj")
+OTHERS = ("file", "endpoint", "entigraph")  # who writes self-edits beside the policy
 ALL_PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 
@@ -125,6 +126,39 @@ class Inner(Training):
 
 
 @dataclass(frozen=True)
+class Teacher:
+    """A model behind an OpenAI-compatible endpoint that writes self-edits, asked for them as the policy is."""
+
+    model: str = ""
+    url: str = "https://api.openai.com/v1"
+    key: str = "OPENAI_API_KEY"  # name of the environment variable; empty: no key
+    timeout: float = number(120.0, above=0)  # of one answer, in seconds
+    retries: int = number(4, 0)  # of a request that failed; then the self-edit is missing, and listed
+    concurrency: int = number(8, 1)  # requests under way at once
+
+
+@dataclass(frozen=True)
+class EntiGraph:
+    """Texts on pairs and triples of a passage's entities (arXiv 2409.07431): together one self-edit."""
+
+    entities: int = number(10, 2)  # named first, at most
+    pairs: int = number(5, 0)
+    triples: int = number(5, 0)
+    writer: str = choice("policy", "policy", "endpoint")
+
+
+@dataclass(frozen=True)
+class Authors:
+    """Who else can write self-edits, for `outer.author` and `evaluation.authors`."""
+
+    # Of completions: a list of passages, a result file, SFT pairs (.jsonl) or a run's folder (docs/files.md). Empty:
+    # those that came with the passages
+    file: str = ""
+    endpoint: Teacher = Teacher()
+    entigraph: EntiGraph = EntiGraph()
+
+
+@dataclass(frozen=True)
 class Judge:
     """Who says whether an answer is right."""
 
@@ -139,6 +173,10 @@ class Reward:
     """Reward = accuracy_weight × accuracy + likelihood_weight × gain in log-likelihood of the gold answers over the
     untrained student (nats per answer token, mean over questions); mean over retrains."""
 
+    # answers: by the passages' questions, as above. own_questions: by questions that the policy wrote about them before
+    # the first round; the gold ones are held out, for the report alone. rubric: no inner loops; the judge, local or
+    # remote, rates length, diversity, quality and correctness from 1 to 5 each, and the reward is the sum
+    kind: str = choice("answers", "answers", "own_questions", "rubric")
     accuracy_weight: float = number(1.0, 0)
     likelihood_weight: float = number(0.0, 0)
     retrains: int = number(3, 1)  # inner loops on each self-edit, with racing on average
@@ -185,7 +223,8 @@ class Outer:
 
     rounds: int = number(2, 0)
     samples: int = number(5, 1)
-    author: str = choice("policy", "policy", "file")  # of what is learned from; file: the passages' `completions`
+    # Of what is learned from; others than the policy: see `authors`, and docs/files.md for files
+    author: str = choice("policy", "policy", "file", "endpoint", "entigraph")
     # rest_em: SFT on the self-edits that `selection` chooses; weighted: SFT on all, by reward; dpo: best against worst;
     # policy_gradient: REINFORCE, GRPO or PPO
     improver: str = choice("rest_em", "rest_em", "weighted", "dpo", "policy_gradient")
@@ -210,6 +249,8 @@ class Evaluation:
 
     samples: int = number(1, 1)
     retrains: int = number(1, 1)
+    # More rows, whose self-edits somebody else than the policy writes; see `authors`
+    authors: tuple[str, ...] = field(default=(), metadata={"subset": OTHERS, "empty": True})
     judge: Judge = Judge()
     answer_tokens: int = number(64, 1)
     # Of the gold answers, beside accuracy: a pass over all prompts more. Of passages it says little: it falls while a

@@ -11,11 +11,13 @@ class Prompt:
     """Text to continue; with `chat` it is the user's turn and goes through the chat template.
 
     system: the system message of this chat, in place of the tokenizer's or the template's own; unused without `chat`.
+    stops: texts that end what a policy writes after it, beside those of config.sampling.
     """
 
     text: str
     chat: bool
     system: str | None = None
+    stops: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

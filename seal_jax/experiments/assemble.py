@@ -4,19 +4,17 @@ from collections.abc import Sequence
 
 from etils import epath
 
-from seal_jax.authors.file import File
 from seal_jax.authors.policy import Policy
 from seal_jax.config import Config
 from seal_jax.domains.domain import Domain
 from seal_jax.errors import UserError
-from seal_jax.experiments import arc, judging, knowledge
+from seal_jax.experiments import arc, judging, knowledge, rewarding, writing
 from seal_jax.experiments.rounds import Arm, Setup
 from seal_jax.experiments.world import World
 from seal_jax.outer.dpo import DPO, RandomPairs
 from seal_jax.outer.policy_gradient import PolicyGradient
 from seal_jax.outer.rest_em import RandomSelection, RestEM
 from seal_jax.outer.weighted import WeightedSFT
-from seal_jax.rewards.adapted import Adapted
 from seal_jax.runs.keys import EVALUATION, RANDOM, SEAL, TRAIN
 from seal_jax.runs.recorder import Recorder
 from seal_jax.student.actor import Actor, load_actor
@@ -39,17 +37,16 @@ def assemble(config: Config, path: epath.Path, world: World) -> Setup:
                 "model without a chat template); name an instruct model, or use plain text where the domain has it"
             )
     domain = world.domain(judging.make(config.evaluation.judge, config, policy))
-    rewarded = world.domain(judging.make(config.reward.judge, config, policy))
     grammar = world.grammar(policy)
 
     def writes(actor: Actor) -> Policy:
         return Policy(actor, domain, config.sampling, world.attempts, grammar)
 
+    made = writing.maker(config, domain, writes)
     _check_context(config, writes(policy), student or policy, world)
     if world.note:
         print(world.note, flush=True)
     recorder = Recorder(path, lambda: usage([policy, *([student] if student else [])]))
-    asks = config.reward.accuracy_weight > 0 or config.outer.selection == "correct"
     recorder.declare_items(
         [{"split": TRAIN, "item": item.id} | domain.shown(item) for item in world.train]
         + [{"split": EVALUATION, "item": item.id} | domain.shown(item) for item in world.evaluation]
@@ -62,10 +59,14 @@ def assemble(config: Config, path: epath.Path, world: World) -> Setup:
         evaluation=world.evaluation,
         domain=domain,
         writes=writes,
-        teaches=(lambda actor: File(config.data.train)) if config.outer.author == "file" else writes,
-        reward=Adapted(rewarded, config.reward, config.inner, config.seed, asks, recorder),
+        teaches=lambda actor: made(config.outer.author, actor, config.data.train),
+        reward=rewarding.make(config, world, policy, recorder),
         arms=arms(config, recorder, policy),
         recorder=recorder,
+        others=[
+            (who, writing.row_name(who, config), made(who, policy, config.data.evaluation))
+            for who in config.evaluation.authors
+        ],
     )
 
 
@@ -133,12 +134,15 @@ def _check_context(config: Config, author: Policy, student: Actor, world: World)
 def _question_lengths(domain: Domain, items: Sequence, student: Actor) -> dict[str, int]:
     """{title: tokens of an item's longest question}."""
     return {
-        item.title: max(len(student.tokenizer.encode_prompt(p)) for p in domain.quiz(item, student.chat).prompts)
+        item.title: max(len(student.tokenizer.encode_prompt(p)) for p in prompts)
         for item in items
+        if (prompts := domain.quiz(item, student.chat).prompts)
     }
 
 
 def _check_room(field: str, new: int, prompts: dict[str, int], actor: Actor) -> None:
+    if not prompts:
+        return
     title, longest = max(prompts.items(), key=lambda pair: pair[1])
     context = actor.source.config.max_position
     if longest + new > context:

@@ -26,14 +26,16 @@ def make(judge: Judge, config: Config, policy: Actor) -> Callable:
 def once(judge: Callable) -> Callable:
     """The judge, asked by the first host only; all get its verdicts, and its probabilities if it has any."""
 
-    def asked(question: Callable) -> Callable:
-        return lambda items: json.loads(from_first(json.dumps(question(items) if is_first() else None).encode()))
-
-    grade = asked(judge)
+    grade = from_first_host(judge)
     grade.name = judge.name
     if hasattr(judge, "probabilities"):
-        grade.probabilities = asked(judge.probabilities)
+        grade.probabilities = from_first_host(judge.probabilities)
     return grade
+
+
+def from_first_host(question: Callable) -> Callable:
+    """The function, called on the first host only; all get what it gives there, as JSON brings it."""
+    return lambda items: json.loads(from_first(json.dumps(question(items) if is_first() else None).encode()))
 
 
 def yes_no(actor: Actor) -> Callable[[list[Prompt]], list[tuple[float, float]]]:

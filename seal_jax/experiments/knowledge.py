@@ -23,7 +23,8 @@ def world(config: Config) -> World:
         chain_of_thought=how.chain_of_thought,
         teacher=config.inner.objective == "distill",
     )
-    train, evaluation, note = corpus.splits(config.data, config.seed)
+    labelled = config.reward.kind == "answers"
+    train, evaluation, note = corpus.splits(config.data, config.seed, labelled)
 
     def domain(judge: Callable) -> Knowledge:
         return Knowledge(prompt, rules, config.inner.learning_rate, config.inner.epochs, judge)

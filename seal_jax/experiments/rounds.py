@@ -30,8 +30,8 @@ NO_RL = "self-edits, no RL"
 class Row:
     """A row of the table: which record it has, who wrote its self-edits, and who learned from them.
 
-    kind: 'untrained' (what the others are compared with), 'control' (a rule wrote them) or 'policy'. Without an author
-    nothing is trained. domain: as this row sees it, where it differs.
+    kind: 'untrained' (what the others are compared with), 'control' (a rule wrote them), 'author' (somebody else than
+    the policy did) or 'policy'. Without an author nothing is trained. domain: as this row sees it, where it differs.
     """
 
     arm: str
@@ -57,7 +57,8 @@ class Setup:
     """What the loop is made of.
 
     policy: before the first round. student: None for the policy as it learns. domain: with the judge of the evaluation.
-    writes(policy): the author of its rows; teaches(policy): of the self-edits that it learns from.
+    writes(policy): the author of its rows; teaches(policy): of the self-edits that it learns from. others: (arm, name,
+    author) of rows whose self-edits somebody else writes.
     """
 
     config: Config
@@ -71,6 +72,7 @@ class Setup:
     reward: Reward
     arms: Sequence[Arm]
     recorder: Recorder
+    others: Sequence[tuple[str, str, Author]] = ()
 
     def student_of(self, policy: Actor) -> Actor:
         return self.student or policy
@@ -86,6 +88,10 @@ def run(setup: Setup, after_row: Callable[[str, int], None]) -> Actor:
         row = control_row(setup, control)
         evaluate(setup, row)
         after_row(row.arm, row.round)
+
+    for who, name, author in setup.others:
+        evaluate(setup, Row(who, 0, name, "author", author, setup.student_of(setup.policy), samples))
+        after_row(who, 0)
 
     def own(arm: str, number: int, policy: Actor) -> Row:
         name = f"{arm}, round {number}" if number else NO_RL
@@ -178,6 +184,7 @@ def evaluate(setup: Setup, row: Row) -> None:
             Trial(item, edit.text, k, retrain)
             for item in setup.evaluation
             for k, edit in enumerate(edits[item.id])
+            if not edit.missing
             for retrain in range(evaluation.retrains)
         ]
     asked = replace(stage, purpose=ANSWER)

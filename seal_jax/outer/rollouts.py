@@ -1,7 +1,7 @@
 """E-step: self-edits of the training items with what they earned, as the improvers see them."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from seal_jax.authors.author import Author, SelfEdit
@@ -52,7 +52,10 @@ def rollouts(
     edits: Mapping[str, Sequence[SelfEdit]],
     scores: Mapping[str, Scores] | None,
 ) -> list[Rollout]:
-    """Every self-edit of every item, item by item; without scores nothing has a reward."""
+    """Every self-edit of every item, item by item; without scores nothing has a reward.
+
+    prompts: the domain's, {item id: prompt}; a self-edit that answers another one keeps it.
+    """
     found = []
     for item in items:
         earned = scores[item.id] if scores is not None else Scores([None] * len(edits[item.id]))
@@ -60,7 +63,8 @@ def rollouts(
         retrains = earned.retrains or [0] * len(edits[item.id])
         for k, edit in enumerate(edits[item.id]):
             known = earned.rewards[k], earned.base, right[k], retrains[k]
-            found.append(Rollout(item, prompts[item.id], k, edit, *known))
+            asked = prompts[item.id] if edit.prompt is None else replace(prompts[item.id], text=edit.prompt)
+            found.append(Rollout(item, asked, k, edit, *known))
     return found
 
 
@@ -85,6 +89,7 @@ def _record(stage: Stage, item: str, sample: int, edit: SelfEdit) -> dict:
         "finished": edit.finished,
         "problem": edit.problem,
         "attempts": edit.attempts,
+        **({} if edit.prompt is None else {"prompt": edit.prompt}),
     }
 
 
@@ -96,4 +101,5 @@ def _edit(record: Mapping) -> SelfEdit:
         record["finished"],
         record["problem"],
         record["attempts"],
+        record.get("prompt"),
     )

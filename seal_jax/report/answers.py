@@ -47,7 +47,7 @@ def by_row(recorded: Recorded) -> dict[Key, Measures]:
     declared, trials = declared_rows(recorded), evaluation_trials(recorded)
     edits: dict[Key, list[Record]] = {}
     for edit in recorded.self_edits:
-        if edit["split"] == keys.EVALUATION:
+        if edit["split"] == keys.EVALUATION and edit["text"] is not None:
             edits.setdefault((edit["arm"], edit["round"]), []).append(edit)
     found = {}
     for key in declared:

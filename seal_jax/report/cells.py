@@ -159,6 +159,9 @@ def row_notes(recorded: Recorded, lines: Sequence[Line]) -> list[str]:
     missing = {name: found for name, found in missing.items() if found[0]}
     if missing:
         notes.append(f"Answers without a verdict, left out of every mean and never counted as wrong: {_each(missing)}.")
+    unwritten = tables.unwritten(recorded)
+    if unwritten:
+        notes.append(f"Self-edits that were not written, left out of every mean: {_named(unwritten)}.")
     unfinished = tables.unfinished(recorded)
     if unfinished:
         notes.append(f"Self-edits cut off at max_new_tokens: {_each(unfinished)}.")
@@ -185,10 +188,17 @@ def round_notes(recorded: Recorded, rounds: Sequence[Round]) -> list[str]:
         for entry in rounds
         if not entry.heldout and not entry.selected
     ]
+    unrated = tables.unrated(recorded)
+    if unrated:
+        notes.append(f"Self-edits without a rating, which have no reward: {_named(unrated)}.")
     missing = tables.ungraded(recorded.trials_of(keys.TRAIN))
     if missing:
         notes.append(f"Answers without a verdict, left out of every reward: {missing}.")
     return notes
+
+
+def _named(found: Mapping[str, str]) -> str:
+    return "; ".join(f"{text} in {name}" for name, text in found.items())
 
 
 def _each(found: Mapping[str, tuple[int, int]]) -> str:

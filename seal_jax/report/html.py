@@ -104,7 +104,15 @@ def complete(recorded: Recorded, lines: Sequence[Line]) -> bool:
     expected |= {(keys.SEAL, number) for number in (0, *rounds)}
     expected |= {(keys.RANDOM, number) for number in rounds if outer["random_control"]}
     total = cells.total_items(recorded, lines)
-    return expected <= {(line.arm, line.round) for line in lines if line.items == total}
+    return expected <= {(line.arm, line.round) for line in lines if line.items + _unwritten(recorded, line) == total}
+
+
+def _unwritten(recorded: Recorded, line: Line) -> int:
+    """How many items a row can never be measured on, because nobody wrote any self-edit of them."""
+    edits = [edit for edit in recorded.self_edits if (edit["split"], edit["arm"], edit["round"])
+             == (keys.EVALUATION, line.arm, line.round)]  # fmt: skip
+    written = {edit["item"] for edit in edits if edit["text"] is not None or edit["problem"] is None}
+    return len({edit["item"] for edit in edits} - written)
 
 
 def _facts(recorded: Recorded) -> list[tuple[str, str]]:
@@ -121,7 +129,7 @@ def _facts(recorded: Recorded) -> list[tuple[str, str]]:
         ("student", STUDENTS.get(model["student"], model["student"])),
         ("learns from", f"{counts[keys.TRAIN]} {words.many} of {data['train']}"),
         ("evaluated on", f"{counts[keys.EVALUATION]} {words.many} of {data['evaluation']}"),
-        ("reward", " + ".join(f"{weight:g} × {name}" for name, weight in weights.items() if weight)),
+        ("reward", _reward(reward, weights)),
         ("self-edits", f"{outer['samples']} per {words.one}"),
         ("outer loop", f"rounds: {outer['rounds']}, selection: {outer['selection']}"),
         ("judge of answers", f"{judges[keys.TRAIN]} in the reward, {judges[keys.EVALUATION]} in the evaluation"),
@@ -162,3 +170,10 @@ def _phase_table(records: Sequence[Mapping]) -> list[dict]:
     longest, total = max(seconds.values(), default=0) or 1, sum(seconds.values())
     rows = [{"name": name, "time": duration(value), "share": 100 * value / longest} for name, value in seconds.items()]
     return [*rows, {"name": "all phases", "time": duration(total), "share": 0}] if rows else []
+
+
+def _reward(reward: Mapping, weights: Mapping[str, float]) -> str:
+    if reward.get("kind") == "rubric":
+        return "a judge's rubric, 4 to 20"
+    own = ", by questions that the policy wrote" if reward.get("kind") == "own_questions" else ""
+    return " + ".join(f"{weight:g} × {name}" for name, weight in weights.items() if weight) + own

@@ -23,6 +23,7 @@ class Recorded:
     items: Sequence[Record] = ()
     self_edits: Sequence[Record] = ()
     trials: Sequence[Record] = ()
+    ratings: Sequence[Record] = ()
     rollouts: Sequence[Record] = ()
     phases: Sequence[Record] = ()
 
@@ -40,7 +41,7 @@ class Recorded:
 
 def load(folder: epath.Path) -> Recorded:
     """Reads the folder of a run, which may still be going on; what is not there yet is empty."""
-    names = ("rows", "items", "self_edits", "trials", "rollouts", "phases")
+    names = ("rows", "items", "self_edits", "trials", "ratings", "rollouts", "phases")
     return Recorded(load_json(folder / "config.json", {}), *(read(folder / f"{name}.jsonl") for name in names))
 
 

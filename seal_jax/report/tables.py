@@ -1,6 +1,7 @@
 """The numbers of a run, from its records alone: the rows of its table, paired differences between them, rounds."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -230,6 +231,29 @@ def unfinished(recorded: Recorded) -> dict[str, tuple[int, int]]:
         name = label(recorded, edit["split"], edit["arm"], edit["round"])
         found.setdefault(name, []).append(not edit["finished"])
     return {name: (sum(cut), len(cut)) for name, cut in found.items() if any(cut)}
+
+
+def unwritten(recorded: Recorded) -> dict[str, str]:
+    """{row or round: how many self-edits were not written, and why}, where there are any."""
+    return _missing(recorded, recorded.self_edits, lambda edit: edit["text"] is None and edit["problem"])
+
+
+def unrated(recorded: Recorded) -> dict[str, str]:
+    """{round: how many self-edits the rubric's judge could not rate, and why}, where there are any."""
+    return _missing(recorded, recorded.ratings, lambda rating: rating["total"] is None and rating["problem"])
+
+
+def _missing(recorded: Recorded, records: Sequence[Record], why: Callable[[Record], str | None]) -> dict[str, str]:
+    groups: dict[str, list[str]] = {}
+    for record in records:
+        name = label(recorded, record["split"], record["arm"], record["round"])
+        groups.setdefault(name, []).append(why(record) or "")
+    counts = {name: Counter(filter(None, found)) for name, found in groups.items()}
+    return {
+        name: f"{found.total()} of {len(groups[name])} ({', '.join(f'{why}: {n}' for why, n in found.most_common())})"
+        for name, found in counts.items()
+        if found
+    }
 
 
 def failed(recorded: Recorded) -> dict[str, tuple[int, int]]:

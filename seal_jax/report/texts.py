@@ -30,7 +30,7 @@ def taught(recorded: Recorded, items: Sequence[Record]) -> list[dict]:
             scored = next((record for record in records if record["rewards"] is not None), None)
             earned = {"reward": scored and scored["rewards"][edit["sample"]], "dropped": _dropped(scored, edit)}
             arms = [record["arm"] for record in records if edit["sample"] in record["chosen"]]
-            shown = {**edit, "tokens": len(edit["tokens"]), "arms": arms, **earned}
+            shown = {**edit, "text": edit["text"] or "", "tokens": len(edit["tokens"]), "arms": arms, **earned}
             groups.setdefault(round_label(edit["arm"], edit["round"]), []).append(shown)
         found.append({**item, "groups": groups})
     return found
@@ -58,7 +58,7 @@ def asked(recorded: Recorded, items: Sequence[Record], folder: epath.Path) -> li
             trial, edit = trials.get(stage.trial(item["item"], 0, 0)), edits.get(stage.edit(item["item"], 0))
             if trial is not None:
                 measured[name] = trial
-                written |= {name: edit["text"]} if edit is not None else {}
+                written |= {name: edit["text"] or edit["problem"]} if edit is not None else {}
         questions = [
             {**question, "cells": [_answer(trial, place) for trial in measured.values()]}
             for place, question in enumerate(item["questions"])

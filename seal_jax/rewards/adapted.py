@@ -48,6 +48,8 @@ class Adapted:
         def run(running: Mapping[str, Sequence[int]], each: int) -> dict[str, list[float | None]]:
             for item in items:
                 for k in running[item.id]:
+                    if edits[item.id][k].missing:
+                        continue
                     done = retrains[item.id][k]
                     trials.extend(Trial(item, edits[item.id][k].text, k, done + more) for more in range(each))
                     retrains[item.id][k] += each

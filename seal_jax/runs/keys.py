@@ -4,6 +4,7 @@
     items.jsonl       split, item                                           what the run is about
     self_edits.jsonl  split, arm, round, item, sample                       a text, and who wrote it
     trials.jsonl      split, arm, round, purpose, item, sample, retrain     one inner loop and its answers
+    ratings.jsonl     split, arm, round, item, sample                       what a judge gave a self-edit by the rubric
     rollouts.jsonl    arm, round, item                                      rewards, and which self-edits teach
     phases.jsonl      split, arm, round, purpose, began                     wall time
 
@@ -18,6 +19,7 @@ from typing import Any
 TRAIN, EVALUATION = "train", "evaluation"
 SEAL, RANDOM = "SEAL", "random"  # the arm that learns from rewards, and the control that learns from random picks
 WRITE, UNTRAINED, REWARD, ANSWER, TEACH = "self-edits", "untrained", "reward", "answers", "finetuning"
+RATE = "ratings"
 
 ROW = ("arm", "round")
 ITEM = ("split", "item")
@@ -55,6 +57,7 @@ _DOING = {
     REWARD: "inner loops",
     ANSWER: "inner loops",
     TEACH: "finetuning the policy",
+    RATE: "rating self-edits",
 }
 
 

@@ -24,6 +24,7 @@ class Recorder:
         self.rows = Ledger(path / "rows.jsonl", keys.ROW)
         self.edits = Ledger(path / "self_edits.jsonl", keys.EDIT)
         self.trials = Ledger(path / "trials.jsonl", keys.TRIAL)
+        self.ratings = Ledger(path / "ratings.jsonl", keys.EDIT)
         self.rollouts = Ledger(path / "rollouts.jsonl", keys.ROLLOUT)
         self.phases = Ledger(path / "phases.jsonl", keys.PHASE)
         self.checkpoints = str(path / "checkpoints")
@@ -76,5 +77,5 @@ class Recorder:
             self.phases.append([{**stage.fields, "began": began, "seconds": seconds, **used, **facts}])
 
     def close(self) -> None:
-        for ledger in (self.items, self.rows, self.edits, self.trials, self.rollouts, self.phases):
+        for ledger in (self.items, self.rows, self.edits, self.trials, self.ratings, self.rollouts, self.phases):
             ledger.close()

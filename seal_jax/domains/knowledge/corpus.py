@@ -1,7 +1,8 @@
 """Passages with their questions: reading them, choosing those to learn from and those to evaluate on.
 
-Sources: a SEAL-style JSON file, a SQuAD v1.1 JSON file, a dataset in SQuAD's columns through the `datasets` package,
-and the corpus that this package ships. Whatever is malformed raises UserError with file, item index and field.
+Sources: a SEAL-style JSON file, a result file with `articles`, a SQuAD v1.1 JSON file, a dataset in SQuAD's columns
+through the `datasets` package, and the corpus that this package ships. Whatever is malformed raises UserError with
+file, item index and field.
 White space around titles, contexts, questions and answers is removed.
 """
 
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from seal_jax.config import Data
+from seal_jax.domains.knowledge.released import completions_of, prompt_of
 from seal_jax.errors import UserError
 
 SQUAD_TRAIN, SQUAD_VALIDATION = "datasets:rajpurkar/squad:train", "datasets:rajpurkar/squad:validation"
@@ -32,17 +34,24 @@ class Question:
 
 @dataclass(frozen=True)
 class Passage:
-    """What the model reads, what it is asked afterwards, and self-edits that came with the file, if any."""
+    """What the model reads, what it is asked afterwards, and self-edits that came with the file, if any.
+
+    prompt: what those self-edits answer, where the file says so.
+    """
 
     id: str
     title: str
     context: str
     questions: tuple[Question, ...]
     completions: tuple[str, ...] = ()
+    prompt: str | None = None
 
 
-def load_passages(source: str) -> list[Passage]:
-    """Passages in the order of the source: a JSON file, 'datasets:NAME[:SPLIT]' or 'shipped:SPLIT'."""
+def load_passages(source: str, labelled: bool = True) -> list[Passage]:
+    """Passages in the order of the source: a JSON file, 'datasets:NAME[:SPLIT]' or 'shipped:SPLIT'.
+
+    labelled: whether those of a SEAL-style file must have questions.
+    """
     kind, _, rest = source.partition(":")
     if kind == "shipped":
         return _shipped(rest)
@@ -51,8 +60,9 @@ def load_passages(source: str) -> list[Passage]:
     data = _read_json(source)
     if isinstance(data, dict) and "data" in data:
         return _with_ids(_squad_items(data["data"], source))
-    if isinstance(data, list):
-        return _with_ids(_seal_items(data, source))
+    items = data.get("articles") if isinstance(data, dict) else data
+    if isinstance(items, list):
+        return _with_ids(_seal_items(items, source, labelled))
     raise UserError(
         f"{source} is neither a list of passages nor a SQuAD file: its top level must be a list of "
         "{title, context, questions} or an object with 'data'."
@@ -76,19 +86,21 @@ def hold_out(passages: Sequence[Passage], fraction: float, seed: int) -> list[Pa
     return marked
 
 
-def splits(data: Data, seed: int) -> tuple[list[Passage], list[Passage], str]:
+def splits(data: Data, seed: int, labelled: bool = True) -> tuple[list[Passage], list[Passage], str]:
     """(passages to learn from, passages to evaluate on, a note for the user or "") as a config's `data` says.
 
     Both sources are shuffled by data.shuffle_seed. With data.evaluation 'auto' and a source of one's own, the passages
     to evaluate on are those of `train` that follow the ones to learn from, and the note says so. `seed` chooses the
-    questions that are kept out of the reward. Raises UserError where there are too few passages, or some are in both.
+    questions that are kept out of the reward. labelled: whether passages to learn from must have questions; those of a
+    file that evaluation is kept out of must have them anyway. Raises UserError where there are too few passages, or
+    some are in both.
     """
     if data.evaluation == "auto" and data.train != SQUAD_TRAIN:
         train, evaluation, note = _kept_out(data)
     else:
         source = SQUAD_VALIDATION if data.evaluation == "auto" else data.evaluation
-        train = select(load_passages(data.train), data.train_items, data.shuffle_seed, (data.train, "train_items"))
-        held = load_passages(source)
+        learned, held = load_passages(data.train, labelled), load_passages(source)
+        train = select(learned, data.train_items, data.shuffle_seed, (data.train, "train_items"))
         evaluation = select(held, data.evaluation_items, data.shuffle_seed, (source, "evaluation_items"))
         note = ""
         _refuse_overlap(train, evaluation)
@@ -109,9 +121,12 @@ def select(passages: Sequence[Passage], count: int, seed: int, names: tuple[str,
 
 
 def shuffled(passages: Sequence[Passage], seed: int) -> list[Passage]:
-    """All passages in the order of `random.seed(seed); random.shuffle(passages)`; a negative seed keeps their order."""
+    """All passages in the order of `random.seed(seed); random.shuffle(passages)`; a negative seed keeps their order.
+
+    Passages that come with the prompts of their completions keep it too: such files were shuffled when they were made.
+    """
     order = list(passages)
-    if seed >= 0:
+    if seed >= 0 and not any(passage.prompt for passage in order):
         random.Random(seed).shuffle(order)  # the same order as the global functions, without touching their state
     return order
 
@@ -197,20 +212,19 @@ def _from_datasets(name: str, split: str) -> list[Passage]:
     return _with_ids([Passage("", title, context, tuple(qs)) for (title, context), qs in grouped.items()])
 
 
-def _seal_items(items: list, source: str) -> list[Passage]:
-    """[{title, context, questions: [{question, answer}], optional completions: [str]}]."""
+def _seal_items(items: list, source: str, labelled: bool = True) -> list[Passage]:
+    """[{title, context, questions: [{question, answer}]}], perhaps with completions and prompt: see released.py."""
     passages = []
     for index, item in enumerate(items):
         where = f"{source}, item {index}"
-        listed = _get(item, "questions", list, where)
+        unasked = not labelled and isinstance(item, dict) and "questions" not in item
+        listed = [] if unasked else _get(item, "questions", list, where)
         questions = tuple(_seal_question(q, f"{where}, question {i}") for i, q in enumerate(listed))
-        if not questions:
+        if not questions and labelled:
             raise UserError(f"{where}: 'questions' is empty; give at least one {{question, answer}}.")
-        completions = _get(item, "completions", list, where) if "completions" in item else []
-        if not all(isinstance(c, str) for c in completions):
-            raise UserError(f"{where}: 'completions' must be a list of texts.")
         title, context = _text(item, "title", where), _text(item, "context", where)
-        passages.append(Passage("", title, context, questions, tuple(completions)))
+        found = completions_of(item, where), prompt_of(item, where)
+        passages.append(Passage("", title, context, questions, *found))
     return _not_empty(passages, source)
 
 

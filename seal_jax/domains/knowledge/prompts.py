@@ -1,11 +1,12 @@
-"""The prompts that ask a model for a self-edit of a passage: seven families, or a template from a text file.
+"""The prompts that ask a model for a self-edit of a passage: text files, those that ship (FAMILIES) or one's own.
 
-A family asks for its product in one sentence, then shows title, newline, context, then a cue that a plain model
-continues. In a chat the cue is left out: the template of the model ends the user's turn.
+{title} and {context} stand for the passage. What follows {cue} is for plain models alone: in a chat the template of the
+model ends the user's turn. A file whose first line is {plain} is continued as plain text by chat models too, and what
+they write ends at a blank line: so few-shot prompts show their examples, with a blank line between one and the next.
 """
 
 import re
-from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
 
 from seal_jax.domains.domain import Prompt
@@ -13,56 +14,26 @@ from seal_jax.domains.knowledge.corpus import Passage
 from seal_jax.errors import UserError
 
 PLACEHOLDERS = ("{title}", "{context}")
+PLAIN, CUE = "{plain}\n", "{cue}"
+BLANK_LINE = "\n\n"
 
-
-@dataclass(frozen=True)
-class Family:
-    """One way to ask: the sentence above the passage, and the cue below it (plain models only)."""
-
-    request: str
-    cue: str
-
-
-FAMILIES = {
-    "implications": Family(
-        "Read the passage below and list, one per line, the facts that it states and what follows from them.",
-        "Implications:\n",
-    ),
-    "implications-long": Family(
-        "Read the passage below and write a long list, one entry per line, of the facts that it states and of what "
-        "follows from them, directly or in a roundabout way.",
-        "Implications:\n",
-    ),
-    "implications-very-long": Family(
-        "Read the passage below and write a very long and detailed list, one entry per line, that leaves out no fact "
-        "of it, says each in several ways, and adds everything that can be concluded from them, alone or together.",
-        "Implications:\n",
-    ),
-    "rewrite": Family(
-        "Read the passage below and retell all of it in several versions that differ in wording and order, with a "
-        "line of three dashes (---) between one version and the next.",
-        "Versions:\n",
-    ),
-    "self-qa": Family(
-        "Read the passage below and write questions about everything in it with their answers, numbered, each as a "
-        "line that begins with 'Question 1:', 'Question 2:' and so on, and a line that begins with 'Answer:'.",
-        "Question 1:",
-    ),
-    "none": Family("", ""),
-    "implications-cot": Family(
-        "Read the passage below, first think step by step about what it says and what that leads to, and then, under "
-        "a line that reads 'Implications:', list what follows from it, one entry per line.",
-        "Step by step:\n",
-    ),
-}
+# The paper's seven, then those in which small models see by example what is wanted.
+FAMILIES = (
+    "implications", "implications-long", "implications-very-long", "rewrite", "self-qa", "none", "implications-cot",
+    "facts-few-shot", "self-qa-few-shot", "rewrite-few-shot",
+)  # fmt: skip
 
 
 def edit_prompt(passage: Passage, family_or_template: str, chat: bool) -> Prompt:
     """The prompt that asks for a self-edit: a family by name, or a template text with {title} and {context}.
 
-    A template is used as it stands, for plain and for chat models. Raises UserError for a name that is no family.
+    Raises UserError for a name that is no family.
     """
-    return Prompt(_fill(_template(family_or_template, chat), passage), chat)
+    template = _template(family_or_template)
+    if template.startswith(PLAIN):
+        return Prompt(_fill(template.removeprefix(PLAIN).replace(CUE, ""), passage), False, stops=(BLANK_LINE,))
+    shown, _, cue = template.partition(CUE)
+    return Prompt(_fill(shown if chat else shown + cue, passage), chat)
 
 
 def resolve(family_or_file: str) -> str:
@@ -84,13 +55,9 @@ def load_template(path: str) -> str:
     return text
 
 
-def _template(name: str, chat: bool) -> str:
+def _template(name: str) -> str:
     if name in FAMILIES:
-        family = FAMILIES[name]
-        if not family.request:
-            return "{title}\n{context}"
-        shown = family.request + "\n\nPassage:\n{title}\n{context}"
-        return shown if chat else f"{shown}\n\n{family.cue}"
+        return (resources.files("seal_jax") / "data" / "prompts" / f"{name}.txt").read_text(encoding="utf-8")
     if all(placeholder in name for placeholder in PLACEHOLDERS):
         return name
     raise UserError(

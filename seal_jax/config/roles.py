@@ -1,0 +1,68 @@
+"""Fields that contradict each other in who writes self-edits and in what they are worth; one line for each mistake."""
+
+from typing import Any
+
+from seal_jax.config.science import Authors, EntiGraph, Reward, Teacher
+
+OF_ANSWERS = ("accuracy_weight", "likelihood_weight", "retrains", "allocation", "answer_tokens")
+REMOTE_OR_LOCAL = ("local", "remote")
+
+
+def of_authors(config: Any) -> list[str]:
+    """Authors that nobody asks for, or that lack what they need."""
+    authors, outer, found = config.authors, config.outer, []
+    asked = {outer.author, *config.evaluation.authors}
+    graph = "entigraph" in asked
+    teacher = "endpoint" in asked or (graph and authors.entigraph.writer == "endpoint")
+    if not teacher and authors.endpoint != Teacher():
+        found.append(_unasked("endpoint", "endpoint"))
+    if not graph and authors.entigraph != EntiGraph():
+        found.append(_unasked("entigraph", "entigraph"))
+    if "file" not in asked and authors.file != Authors().file:
+        found.append(_unasked("file", "file"))
+    if teacher and not authors.endpoint.model:
+        found.append("config.authors.endpoint.model: is empty; name the model that the endpoint is to run")
+    if graph and not authors.entigraph.pairs + authors.entigraph.triples:
+        found.append("config.authors.entigraph: pairs and triples are both 0; set one of them above 0")
+    if outer.improver == "policy_gradient" and outer.author != "policy":
+        found.append(
+            "config.outer.improver: is 'policy_gradient', which learns from what the policy itself sampled, but "
+            f"outer.author is {outer.author!r}; set that to 'policy', or the improver to 'rest_em'"
+        )
+    return found
+
+
+def of_reward(config: Any) -> list[str]:
+    """Fields that the chosen reward does not read, and choices that it cannot serve."""
+    reward, usual, found = config.reward, Reward(), []
+    if reward.kind == "rubric":
+        found += [
+            f"config.reward.{name}: is {getattr(reward, name)!r}, but reward.kind is 'rubric', which does not read it; "
+            f"leave it at {getattr(usual, name)!r}"
+            for name in OF_ANSWERS
+            if getattr(reward, name) != getattr(usual, name)
+        ]
+        if reward.judge.kind not in REMOTE_OR_LOCAL:
+            found.append(
+                f"config.reward.judge.kind: is {reward.judge.kind!r}, which cannot rate texts, but reward.kind is "
+                "'rubric'; set it to 'local' or 'remote'"
+            )
+        if config.outer.improver == "rest_em" and config.outer.selection in ("above_base", "correct"):
+            found.append(
+                f"config.outer.selection: is {config.outer.selection!r}, but reward.kind is 'rubric', by which nothing "
+                "is known of an untrained student's answers; set it to 'best'"
+            )
+    if reward.kind == "own_questions" and config.data.heldout_fraction:
+        found.append(
+            "config.data.heldout_fraction: is above 0, but reward.kind is 'own_questions', which holds out all gold "
+            "questions; leave it at 0"
+        )
+    return found
+
+
+def _unasked(group: str, author: str) -> str:
+    return (
+        f"config.authors.{group}: is set, but neither outer.author nor evaluation.authors asks for {author!r}; take it "
+        "out, or name that author in one of them"
+    )
+

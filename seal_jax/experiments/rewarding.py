@@ -1,0 +1,67 @@
+"""From a config to a reward."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from seal_jax.authors.policy import Policy
+from seal_jax.config import Config, Sampling
+from seal_jax.domains.domain import Domain, Prompt
+from seal_jax.experiments import judging
+from seal_jax.experiments.world import World
+from seal_jax.judges.endpoint import Missing, Patience, connect
+from seal_jax.judges.rubric import parse_ratings
+from seal_jax.outer.rollouts import write
+from seal_jax.rewards.adapted import Adapted
+from seal_jax.rewards.own_questions import PROMPT, OwnQuestions
+from seal_jax.rewards.reward import Reward
+from seal_jax.rewards.rubric import Rating, Rubric
+from seal_jax.runs.keys import TRAIN, Stage
+from seal_jax.runs.recorder import Recorder
+from seal_jax.student.actor import Actor, load_actor
+
+RATING_TOKENS = 128  # of a reply with four ratings
+QUESTIONS = "own questions"  # the arm under which they are recorded
+
+
+def make(config: Config, world: World, policy: Actor, recorder: Recorder) -> Reward:
+    """The reward that `config.reward` describes."""
+    how = config.reward
+    if how.kind == "rubric":
+        return Rubric(*raters(config, policy, world.domain(None)), recorder)
+    asks = how.accuracy_weight > 0 or config.outer.selection == "correct"
+    rewarded = world.domain(judging.make(how.judge, config, policy))
+    adapted = Adapted(rewarded, how, config.inner, config.seed, asks, recorder)
+    if how.kind == "answers":
+        return adapted
+    author = Policy(policy, replace(rewarded, prompt=PROMPT), config.sampling)
+
+    def questions(items: Sequence[Any]) -> Mapping[str, str]:
+        found = write(author, items, 1, Stage(TRAIN, QUESTIONS, 0), (config.seed, 0), recorder)
+        # The prompt ends with 'Question 1:', which the text goes on from.
+        return {item: f"Question 1:{edit.text or ''}" for item, [edit] in found.items()}
+
+    return OwnQuestions(adapted, questions)
+
+
+def raters(config: Config, policy: Actor, domain: Domain) -> tuple[Callable[[Sequence[str]], list[Rating]], str]:
+    """(what rates requests, its name): a model here, or one behind an endpoint."""
+    judge = config.reward.judge
+    if judge.kind == "remote":
+        endpoint = connect("judge", judge.url, judge.model, judge.key, Patience())
+
+        def ask(requests: Sequence[str]) -> list[Rating]:
+            replies = endpoint.ask(requests, lambda reply: parse_ratings(reply.text), temperature=0)
+            return [(None, str(reply)) if isinstance(reply, Missing) else (reply, None) for reply in replies]
+
+        return judging.from_first_host(ask), f"remote:{judge.model}"
+    actor = load_actor(judge.model, config) if judge.model else policy
+    writer = Policy(actor, domain, Sampling(temperature=0.0, top_p=1.0, max_new_tokens=RATING_TOKENS))
+
+    def rate(requests: Sequence[str]) -> list[Rating]:
+        prompts = [Prompt(request + ("" if actor.chat else "\n\nlength:"), actor.chat) for request in requests]
+        found = writer.complete(prompts, [[(0,)]] * len(prompts)) if prompts else []
+        ratings = [parse_ratings(edit.text if actor.chat else f"length:{edit.text}") for [edit] in found]
+        return [(rating, None if rating else "unreadable reply") for rating in ratings]
+
+    return rate, f"local:{judge.model or config.model.policy}"

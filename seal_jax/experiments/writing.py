@@ -1,0 +1,63 @@
+"""From a config to the authors beside the policy: a file, a teacher behind an endpoint, EntiGraph."""
+
+from collections.abc import Callable
+from typing import Any
+
+from seal_jax.authors.author import Author, Writer
+from seal_jax.authors.endpoint import Teacher
+from seal_jax.authors.entigraph import EntiGraph
+from seal_jax.authors.file import Completions, File, with_the_item
+from seal_jax.authors.policy import Policy
+from seal_jax.config import Config
+from seal_jax.domains.domain import Domain
+from seal_jax.domains.knowledge.released import Index, load_written
+from seal_jax.judges.endpoint import Patience, connect
+from seal_jax.student.actor import Actor
+
+Make = Callable[[str, Actor, str], Author]  # (who, the policy of the round, source of the items) -> author
+
+
+def maker(config: Config, domain: Domain, writes: Callable[[Actor], Policy]) -> Make:
+    """What makes the author that a config calls 'policy', 'file', 'endpoint' or 'entigraph'.
+
+    Files are read, and keys looked for, here, where the config asks for them. Raises UserError for what is wrong.
+    """
+    how, asked = config.authors, {config.outer.author, *config.evaluation.authors}
+    graph = "entigraph" in asked
+    find = _finder(how.file) if "file" in asked and how.file else None
+    teacher = None
+    if "endpoint" in asked or (graph and how.entigraph.writer == "endpoint"):
+        patience = Patience(how.endpoint.concurrency, how.endpoint.retries, how.endpoint.timeout)
+        endpoint = connect("teacher", how.endpoint.url, how.endpoint.model, how.endpoint.key, patience)
+        teacher = Teacher(endpoint, domain, config.sampling)
+
+    def make(who: str, policy: Actor, source: str) -> Author:
+        if who == "file":
+            return File(how.file, find) if find else File(source, with_the_item)
+        if who == "endpoint":
+            return teacher
+        if who == "entigraph":
+            own = how.entigraph.writer == "policy"
+            writer: Writer = writes(policy) if own else teacher
+            return EntiGraph(writer, how.entigraph, chat=policy.chat if own else True)
+        return writes(policy)
+
+    return make
+
+
+def row_name(who: str, config: Config) -> str:
+    """What the row of an author beside the policy is called in the table."""
+    how = config.authors
+    by = f" by {how.endpoint.model}" if how.entigraph.writer == "endpoint" else ""
+    return {"file": "self-edits of a file", "endpoint": f"self-edits by {how.endpoint.model}",
+            "entigraph": f"EntiGraph{by}"}[who]  # fmt: skip
+
+
+def _finder(path: str) -> Callable[[Any], Completions]:
+    index = Index(load_written(path))
+
+    def find(item: Any) -> Completions:
+        entry = index.find(item.title, item.context)
+        return Completions() if entry is None else Completions(entry.texts, entry.prompt)
+
+    return find
