@@ -2,7 +2,7 @@
 
     python -m seal_jax.adapt learn --out adapters/x notes.md paper.pdf --questions q.txt
     python -m seal_jax.adapt ask --adapter adapters/x "What is the question?"      (without a question: a chat)
-    python -m seal_jax.adapt export --adapter adapters/x --merged DIR
+    python -m seal_jax.adapt export --adapter adapters/x --merged DIR      (or --gguf FILE, for llama.cpp and Ollama)
 
 Exit status: 0; 2 after one sentence about bad input; 130 after Ctrl-C.
 """
@@ -57,10 +57,12 @@ def parser() -> argparse.ArgumentParser:
     ask.add_argument("--model", default="", help="in place of the one that the adapter names")
     ask.set_defaults(run=run_ask)
 
-    export = commands.add_parser("export", help="the model with the adapter in its weights, for transformers and vLLM")
+    export = commands.add_parser("export", help="the model with the adapter in its weights, for other programs")
     export.add_argument("--adapter", required=True, metavar="DIR")
     export.add_argument("--model", default="", help="in place of the one that the adapter names")
-    export.add_argument("--merged", required=True, metavar="DIR", help="the folder to write, which must not exist yet")
+    export.add_argument("--merged", default="", metavar="DIR", help="a new folder, for transformers and vLLM")
+    export.add_argument("--gguf", default="", metavar="FILE", help="a new file, for llama.cpp and Ollama")
+    export.add_argument("--gguf-type", default="f16", help="its numbers: f32, f16 or q8_0 (%(default)s)")
     export.set_defaults(run=run_export)
     return top
 
@@ -85,7 +87,7 @@ def run_ask(args: argparse.Namespace) -> None:
 def run_export(args: argparse.Namespace) -> None:
     from seal_jax.adapt.export import export
 
-    export(args.adapter, args.model, args.merged)
+    export(args.adapter, args.model, args.merged, args.gguf, args.gguf_type)
 
 
 if __name__ == "__main__":

@@ -47,3 +47,14 @@ def read_adapter(folder: str | Path, model: str = "") -> tuple[dict, LoraConfig,
     if not name:
         raise UserError(f"{folder} does not name its model; give it with --model")
     return {"layers": layers}, LoraConfig(rank, alpha, targets), name
+
+
+def check_fits(adapter: dict, layers: dict, folder: str | Path, model: str) -> None:
+    """Raises UserError unless the adapter of `folder` fits these layers ({projection: {'kernel': [L, in, out]}})."""
+    for projection, factors in adapter["layers"].items():
+        depth, fan_in, fan_out = layers[projection]["kernel"].shape
+        if factors["A"].shape[:2] != (depth, fan_in) or factors["B"].shape[::2] != (depth, fan_out):
+            raise UserError(
+                f"the adapter in {folder} does not fit {model} ({projection} has another shape); name the model that "
+                "it was trained on with --model"
+            )
