@@ -10,6 +10,7 @@ Exit status: 0; 2 after one sentence about bad input; 130 after Ctrl-C.
 import argparse
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 from seal_jax.errors import UserError
 from seal_jax.main import quiet
@@ -20,21 +21,31 @@ DEFAULT = "smollm2-135m-instruct"
 def main(argv: Sequence[str]) -> int:
     """Returns the exit status."""
     quiet()
+    begun = ""
     try:
         args = parser().parse_args(argv)
+        begun = args.run.__name__
         args.run(args)
     except UserError as error:
         print(f"seal_jax: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("\nseal_jax: stopped; nothing was saved.", file=sys.stderr)
+        again = "" if begun == "run_ask" else "; nothing was saved, start the same command again"
+        print(f"\nseal_jax: stopped{again}.", file=sys.stderr)
         return 130
     return 0
 
 
+class Parser(argparse.ArgumentParser):
+    """A parser whose mistakes are UserErrors, as all others are."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message}; {self.prog} --help lists what there is")
+
+
 def parser() -> argparse.ArgumentParser:
     """The three commands and their options."""
-    top = argparse.ArgumentParser("python -m seal_jax.adapt", description=__doc__.splitlines()[0])
+    top = Parser("python -m seal_jax.adapt", description=__doc__.splitlines()[0])
     commands = top.add_subparsers(required=True, metavar="learn | ask | export")
 
     learn = commands.add_parser("learn", help="train an adapter on documents (.txt .md .jsonl .html .pdf)")
