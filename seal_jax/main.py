@@ -18,7 +18,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from seal_jax import config as config_lib
-from seal_jax.errors import UserError
+from seal_jax.errors import UserError, disk_error
 from seal_jax.flags import read_config
 
 FLAGS = flags.FLAGS
@@ -35,6 +35,9 @@ def main(argv: Sequence[str]) -> int:
         run(values, workdir)
     except UserError as error:
         print(f"seal_jax: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"seal_jax: {disk_error(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("\nseal_jax: stopped; start the same command again to continue.", file=sys.stderr)

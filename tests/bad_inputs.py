@@ -37,7 +37,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 @dataclass(frozen=True)
 class Bad:
-    """entry: main, learn, ask, export, fit, report or lab; given: what follows it, where {tmp} is the workshop's folder;
+    """entry: main, learn, ask, export, fit, report or lab; given: what follows it, with {tmp} for the workshop;
     says: what its sentence must hold."""
 
     entry: str

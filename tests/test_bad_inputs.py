@@ -1,6 +1,7 @@
 """Every bad input of tests/bad_inputs.py gets its sentence and status 2; whatever else is fed in gets no traceback."""
 
 import dataclasses
+import errno
 import json
 
 import bad_inputs
@@ -10,13 +11,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from seal_jax import config as config_lib
-from seal_jax import lab
+from seal_jax import fit, lab, main
+from seal_jax.adapt import __main__ as adapt
 from seal_jax.adapt.ask import passages_of
 from seal_jax.adapt.documents import READERS, read_documents
 from seal_jax.adapt.learn import read_questions
 from seal_jax.domains.arc.grids import load_tasks
 from seal_jax.domains.knowledge.corpus import load_passages
-from seal_jax.errors import UserError
+from seal_jax.errors import UserError, disk_error
 from seal_jax.model import gguf_file
 from seal_jax.model.adapter_file import read_adapter
 from seal_jax.model.hf_config import model_config
@@ -60,6 +62,36 @@ def test_a_second_process_cannot_write_the_folder_of_a_run(place):
     case = bad_inputs.Bad("main", "--config={tmp}/config.py --workdir={tmp}/busy", "")
     with open_run(place / "busy", {}):
         assert "busy is in use by process" in sentence(case, place)
+
+
+@pytest.mark.parametrize(
+    ("command", "raised", "status", "says"),
+    [
+        ("learn", KeyboardInterrupt(), 130, "stopped; nothing was saved, start the same command again."),
+        ("ask", KeyboardInterrupt(), 130, "stopped."),
+        ("export", OSError(errno.ENOSPC, "No space left on device", "m"), 2, "m cannot be written (No space left on"),
+        ("main", OSError(errno.EROFS, "Read-only file system", "x"), 2, "x cannot be written (Read-only file system)"),
+        ("main", KeyboardInterrupt(), 130, "stopped; start the same command again to continue."),
+        ("fit", KeyboardInterrupt(), 130, "stopped; start the same command again."),
+    ],
+)
+def test_ctrl_c_and_a_full_disk_end_with_one_line(monkeypatch, place, capsys, command, raised, status, says):
+    def stopped(*_):
+        raise raised
+
+    entry = {"main": main, "fit": fit}.get(command, adapt)
+    name = "run" if command in ("main", "fit") else f"run_{command}"
+    stopped.__name__ = name
+    monkeypatch.setattr(entry, name, stopped)
+    given = {"learn": "--out {tmp}/out x.md", "ask": "--adapter x", "export": "--adapter x", "main": bad_inputs.CONFIG,
+             "fit": "--config={tmp}/config.py --topology=v5e-16"}[command]  # fmt: skip
+    assert bad_inputs.run(bad_inputs.Bad(command, given, ""), place) == status
+    assert f"seal_jax: {says}" in capsys.readouterr().err
+
+
+def test_another_kind_of_system_error_is_shown_whole():
+    with pytest.raises(ConnectionError):
+        disk_error(ConnectionResetError(errno.ECONNRESET, "reset"))
 
 
 # ---------------------------------------------------------------- whatever else is fed in

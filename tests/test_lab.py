@@ -127,3 +127,22 @@ def test_what_was_chosen_is_written_more_often(model, about):
         lab.teach(model, [])
     with pytest.raises(UserError, match=r"the longest self-edit with its prompt has \d+ tokens, and the mo"):
         lab.teach(model, [(about, "word " * 600)])
+
+
+def test_what_the_engine_does_is_told(model, about, monkeypatch):
+    """How many steps or tokens there are, none at first and all of them at the end, and nothing when it is over."""
+    activity, told = model.actor.engine.programs.activity, []
+    show = type(activity).show
+
+    def spy(self, words, total, done, even=True):
+        told.append((words, total, done(), done))
+        return show(self, words, total, done, even)
+
+    monkeypatch.setattr(type(activity), "show", spy)
+    _, [losses] = lab.train(model, about, EDITS[:1])
+    lab.teach(model, [(about, EDITS[1])])
+    lab.reply(model, None, ["What leaves?"])
+    found = {words: (total, first, done()) for words, total, first, done in told if words != "compiling"}
+    assert next(total for words, total, *_ in told if words == "training step") == len(losses)
+    assert found["training step"][1:] == (0, found["training step"][0]) and found["token"][0] == 6
+    assert activity() == ""

@@ -2,11 +2,13 @@
 
 import io
 import time
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
 
 from seal_jax.engine.activity import Activity
+from seal_jax.engine.programs import Programs
 from seal_jax.runs import progress as module
 from seal_jax.runs.progress import Progress
 
@@ -98,3 +100,11 @@ def test_only_the_first_host_shows_progress(monkeypatch, first):
         with Progress("answers", 4, console=console) as progress:
             progress.advance(4)
         assert ("4/4" in out.getvalue()) == first == bool(out.getvalue()) and progress.done == 4
+
+
+def test_programs_tell_how_many_of_them_are_compiled():
+    programs, told = Programs(), []
+    calls = [SimpleNamespace(key=number, compile=lambda: told.append(programs.activity())) for number in range(3)]
+    programs.prepare(calls)
+    assert sorted(told)[0] == "compiling (0 of 3)" and set(told) <= {f"compiling ({n} of 3)" for n in range(3)}
+    assert programs.activity() == "" and programs.count == 3

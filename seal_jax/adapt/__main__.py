@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from seal_jax.errors import UserError
+from seal_jax.errors import UserError, disk_error
 from seal_jax.main import quiet
 
 DEFAULT = "smollm2-135m-instruct"
@@ -28,6 +28,9 @@ def main(argv: Sequence[str]) -> int:
         args.run(args)
     except UserError as error:
         print(f"seal_jax: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"seal_jax: {disk_error(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         again = "" if begun == "run_ask" else "; nothing was saved, start the same command again"
