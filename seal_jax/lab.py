@@ -100,6 +100,12 @@ def passage(title: str, text: str) -> Passage:
     return Passage(title.strip(), title.strip(), text.strip(), ())
 
 
+def check_length(model: Model, about: Passage) -> None:
+    """Raises UserError where a passage is longer than what the model reads."""
+    tokens = len(model.actor.tokenizer.encode(f"{about.title}\n{about.context}"))
+    _check_room(model, tokens, 0, f"the passage {about.title[:40]!r}")
+
+
 def write(model: Model, about: Passage, count: int, seed: int = 0) -> list[str]:
     """Self-edits that the model writes about a passage, sampled together.
 

@@ -257,7 +257,7 @@ FILES = [  # --config.data.train=FILE
     ("half_letter.json", "half_letter.json, item 0: 'context' holds half a letter"),
     ("squad.json", "squad.json: 'data' must be a list of articles"),
     ("squad_v2.json", "squad_v2.json, item 0, paragraph 0, question 0: 'answers' is empty"),
-    ("long.json", "config.sampling.max_new_tokens: the longest prompt, of 'Bo', has"),
+    ("long.json --config.data.train_items=1", "config.sampling.max_new_tokens: the longest prompt, of 'Bo', has"),
 ]
 MODELS = [  # --config.model.policy=MODEL
     ("gone", "gone does not exist, and is no hub id either"),
@@ -302,7 +302,7 @@ OTHERS = [
     *[Bad("main", f"{CONFIG} --config.{field}", says) for field, says in FIELDS],
     *[Bad("main", f"{CONFIG} --config.data.train={{tmp}}/{file}", says) for file, says in FILES],
     *[Bad("main", f"{CONFIG} --config.model.policy={{tmp}}/{model}", says) for model, says in MODELS],
-    Bad("main", f"{CONFIG} --config.model.policy=", "config.model.policy is empty; name a model"),
+    Bad("main", f"{CONFIG} --config.model.policy=", "config.model.policy: is empty; name a model"),
     Bad("learn", "", "the following arguments are required: FILE, --out"),
     Bad("learn", "--out {tmp}/out {tmp}/notes.md --epochs many", "argument --epochs: invalid int value: 'many'"),
     Bad("learn", "--out {tmp}/out {tmp}/gone.md", "gone.md cannot be read (No such file or directory)"),
@@ -315,7 +315,7 @@ OTHERS = [
     Bad("learn", "--out {tmp}/out {tmp}/page.html", "page.html: no text was found to learn"),
     Bad("learn", "--out {tmp}/out {tmp}/bad.jsonl", "bad.jsonl, line 2 is not JSON"),
     Bad("learn", "--out {tmp}/out {tmp}/number.jsonl", "number.jsonl, line 1 has no text 'text'"),
-    Bad("learn", "--model {tmp}/model --out {tmp}/out {tmp}/one_word.txt", "a line of self-edit 1 has"),
+    Bad("learn", "--model {tmp}/model --out {tmp}/out {tmp}/one_word.txt", "the passage 'one word' has"),
     Bad("learn", "--model {tmp}/model --out {tmp}/taken {tmp}/notes.md", "taken exists and is not empty"),
     Bad("learn", "--model {tmp}/model --out {tmp}/a_file {tmp}/notes.md", "a_file exists and is not empty"),
     Bad("learn", "--model {tmp}/model --out {tmp}/a_file/out {tmp}/notes.md", "out cannot be made"),

@@ -44,7 +44,7 @@ def passages_of(folder: Path) -> list[Passage]:
     try:
         taught = json.loads(file.read_text(encoding="utf-8"))["passages"]
         return [lab.passage(one["title"], one["text"]) for one in taught]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{file} is not what `adapt learn` writes ({error}); remove it, or learn again") from error
 
 

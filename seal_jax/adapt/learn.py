@@ -53,6 +53,8 @@ def learn(request: Request) -> None:
     given = read_questions(request.questions) if request.questions else None
     say(f"{len(passages)} passages of {len(request.documents)} documents; loading {request.model}")
     model = lab.load(request.model, inner=request.inner, knowledge={"max_sequences": 1000})
+    for about in passages:
+        lab.check_length(model, about)
     asked = [Asked(nearest(passages, question), question, gold) for question, gold in given or []]
     if given is None:
         asked = own_questions(model, passages)

@@ -152,6 +152,8 @@ def from_dict(values: Mapping[str, Any]) -> Config:
 def _contradictions(config: Config) -> list[str]:
     """What no field is wrong about alone."""
     problems = []
+    if not config.model.policy.strip():
+        problems.append("config.model.policy: is empty; name a model: a hub id, a folder, or a .gguf file")
     if config.reward.accuracy_weight == 0 and config.reward.likelihood_weight == 0:
         problems.append("config.reward: accuracy_weight and likelihood_weight are both 0; set one of them above 0")
     if config.inner.rank == 0:

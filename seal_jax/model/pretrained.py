@@ -64,8 +64,6 @@ def load(source: str, dtype: str) -> Pretrained:
 
 def locate(source: str) -> Path:
     """The folder or GGUF file that `source` means, downloaded first if it is a hub id."""
-    if not source.strip():
-        raise UserError("config.model.policy is empty; name a model: a hub id, a folder, or a .gguf file")
     if source.lower() == SMOLLM2:
         return _smollm2()
     path = Path(source).expanduser()
