@@ -175,11 +175,13 @@ def data(folder: Path) -> None:
 
 
 def runs(folder: Path) -> None:
-    config = folder / "config.py"
     values = tiny_run.tiny_values(folder, outer={"rounds": 0}, engine={"cache": ""})
     values["model"]["policy"] = str(folder / "model")
-    tiny_run.config_file(config, values)
-    tiny_run.config_file(folder / "arc.py", tiny_run.tiny_values(folder, domain="arc", engine={"cache": ""}))
+    arc = tiny_run.tiny_values(folder, domain="arc", engine={"cache": ""})
+    for name, content in (("config", values), ("arc", arc)):
+        lines = ["from ml_collections import ConfigDict", "from seal_jax.config import at_size", "",
+                 "def get_config(size=''):", f"    return at_size(ConfigDict({content!r}), size)"]  # fmt: skip
+        (folder / f"{name}.py").write_text("\n".join(lines) + "\n")
     (folder / "a_file").write_text("")
     for name, file, text in (
         ("run_no_config", "trials.jsonl", "{}\n"), ("run_bad_config", "config.json", "{"),
@@ -224,6 +226,7 @@ FIELDS = [  # --config.FIELD=VALUE, what its sentence holds
     ("data.train_items=9", "train.json has 2 passages and --config.data.train_items=9 asks for more"),
     ("data.evaluation=shipped:tset", "the shipped corpus has no split 'tset'; use one of shipped:train"),
     ("data.evaluation={tmp}/train.json", "2 of the 2 passages to evaluate on are also learned from ('Arlo', 'Arlo')"),
+    ("data.evaluation={tmp}/long.json --config.data.evaluation_items=1", "the longest prompt, of 'Bo', has"),
     ("model.dtype=int4", "config.model.dtype: is 'int4' and must be one of auto"),
     ("model.chat=maybe", "config.model.chat: is 'maybe' and must be one of auto"),
     ("knowledge.form=xml", "config.knowledge.form: is 'xml' and must be one of plain, chat"),
@@ -257,7 +260,6 @@ FILES = [  # --config.data.train=FILE
     ("half_letter.json", "half_letter.json, item 0: 'context' holds half a letter"),
     ("squad.json", "squad.json: 'data' must be a list of articles"),
     ("squad_v2.json", "squad_v2.json, item 0, paragraph 0, question 0: 'answers' is empty"),
-    ("long.json --config.data.train_items=1", "config.sampling.max_new_tokens: the longest prompt, of 'Bo', has"),
 ]
 MODELS = [  # --config.model.policy=MODEL
     ("gone", "gone does not exist, and is no hub id either"),

@@ -58,7 +58,8 @@ def test_after_a_row_its_points_are_written_and_the_page_is_there(folder):
     assert not (folder / "sheets").exists()
 
 
-def test_points_come_while_a_stage_goes_on(folder):
+def test_points_come_while_a_stage_goes_on(folder, monkeypatch):
+    monkeypatch.setattr("seal_jax.runs.metrics.SECONDS_TO_DISK", 0.1)
     stage = Stage("train", "SEAL", 1, "reward")
     with Watch(folder, CONFIG) as watch:
         watch.during(stage, 4, {"reward": 0.25, "loss": 1.5})
