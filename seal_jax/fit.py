@@ -4,7 +4,7 @@
 
 The run's real programs are compiled with libtpu (pip install -e '.[tpu]'), which tells their memory, FLOPs and
 collectives. --largest looks for the most candidates that can be trained together. Exit status: 0; 1 where something
-does not fit, after one sentence that says what to change; 2 after one sentence about bad input.
+does not fit, after one sentence that says what to change; 2 after one sentence about bad input; 130 after Ctrl-C.
 """
 
 import logging
@@ -38,6 +38,9 @@ def main(argv: Sequence[str]) -> int:
     except UserError as error:
         print(f"seal_jax: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("\nseal_jax: stopped; start the same command again.", file=sys.stderr)
+        return 130
 
 
 def read_flags(argv: Sequence[str]) -> tuple[config_lib.Config, str, bool]:

@@ -18,9 +18,10 @@ from absl import flags
 from ml_collections import config_flags
 
 from seal_jax import config as config_lib
-from seal_jax.errors import UserError
+from seal_jax.errors import UserError, disk_error
 from seal_jax.flags import read_config
 
+FLAGS = flags.FLAGS
 CONFIG = config_flags.DEFINE_config_file("config", None, "A file of configs/, with :smoke for its small version.")
 WORKDIR = flags.DEFINE_string("workdir", None, "The run's folder; starting again in it continues the run.")
 
@@ -34,6 +35,9 @@ def main(argv: Sequence[str]) -> int:
         run(values, workdir)
     except UserError as error:
         print(f"seal_jax: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"seal_jax: {disk_error(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("\nseal_jax: stopped; start the same command again to continue.", file=sys.stderr)
@@ -50,7 +54,7 @@ def quiet() -> None:
 
 def read_flags(argv: Sequence[str]) -> tuple[dict, str]:
     """(the config as nested dicts, the run's folder) from the command line. Raises UserError for whatever is wrong."""
-    values = read_config(argv, flags.FLAGS, CONFIG)
+    values = read_config(argv, FLAGS, CONFIG)
     if not WORKDIR.value:
         raise UserError("give --workdir=FOLDER for the run")
     return values, WORKDIR.value
@@ -86,7 +90,7 @@ def run(values: Mapping, workdir: str) -> None:
 def carry_out(config: config_lib.Config, folder) -> None:
     """Run or continue the experiment in `folder`, a RunDirectory, and print its tables."""
     from seal_jax.engine.programs import enable_cache
-    from seal_jax.experiments import assemble, export, rounds
+    from seal_jax.experiments import assemble, export, outlook, rounds
     from seal_jax.parallel import is_first
     from seal_jax.report import terminal
     from seal_jax.report.watch import Watch
@@ -103,8 +107,15 @@ def carry_out(config: config_lib.Config, folder) -> None:
             folder.forget()
         raise
     print(f"{path}: {'continuing' if folder.continued else 'a new run'}\n{assemble.heading(setup)}", flush=True)
+    print(outlook.listed(setup), flush=True)
     with Watch(path, config) as watch:
-        policy = rounds.run(setup, watch.after_row)
+        setup.recorder.observers.append(watch.during)
+
+        def after_row(arm: str, number: int) -> None:
+            watch.after_row(arm, number)
+            print(outlook.time_left(setup), flush=True)
+
+        policy = rounds.run(setup, after_row)
     if config.export.policy:
         export.export(setup, policy, path)
     setup.recorder.close()

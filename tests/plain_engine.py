@@ -54,7 +54,7 @@ class PlainEngine:
         self.settings = EngineConfig(**{"candidates": 2, "decode_rows": 6, "cache": "", **settings})
         self.layout = SimpleNamespace(devices=1)
         self.usage = SimpleNamespace(real=0, slots=0, generated=0)
-        self.programs = SimpleNamespace(count=0, seconds=0.0)
+        self.programs = SimpleNamespace(count=0, seconds=0.0, activity=str)
         self.says, self.calls = says, []
 
     def count(self, name: str) -> int:

@@ -7,14 +7,16 @@ import subprocess
 import sys
 
 import pytest
-from tiny_checkpoint import random_params, tiny_config, tiny_tokenizer
+from tiny_checkpoint import random_params, tiny_config, tiny_tokenizer, write_gguf
 
 from seal_jax import lab
 from seal_jax.adapt import ask as asking
 from seal_jax.adapt.__main__ import main
+from seal_jax.adapt.export import export
 from seal_jax.errors import UserError
 from seal_jax.model.adapter_file import read_adapter
 from seal_jax.model.hf_config import model_config
+from seal_jax.model.layout import to_tensors
 from seal_jax.model.pretrained import save_merged
 from seal_jax.text import printable
 
@@ -96,6 +98,23 @@ def test_the_merged_folder_answers_as_the_adapter(learned, home, tmp_path, capsy
     assert safe(f"without: {after}\n") in capsys.readouterr().out
 
 
+def test_the_gguf_file_answers_as_the_adapter(learned, tmp_path, capsys):
+    """The adapter's model as a GGUF file, whose tokenizer's fields are copied: into it, and out again."""
+    out, _ = learned
+    hf = tiny_config("llama", max_position_embeddings=512)
+    tensors = dict(to_tensors(model_config(hf, "config"), random_params(hf, 0)))
+    write_gguf(tmp_path / "base.gguf", hf, tensors, tiny_tokenizer())
+    assert main(["export", "--adapter", str(out), "--model", str(tmp_path / "base.gguf"), "--gguf",
+                 str(tmp_path / "x.gguf"), "--gguf-type", "f32"]) == 0  # fmt: skip
+    asked = ["What leaves?", "Who is the captain?"]
+    capsys.readouterr()
+    asking.answer(asking.load(str(out), str(tmp_path / "base.gguf")), asked)
+    adapted = [line.split(": ", 1)[1] for line in capsys.readouterr().out.splitlines() if line.startswith("  with:")]
+    asking.answer(asking.load(str(out), str(tmp_path / "x.gguf")), asked)
+    whole = [line.split(": ", 1)[1] for line in capsys.readouterr().out.splitlines() if line.startswith("  without:")]
+    assert [text.strip() for text in whole] == [text.strip() for text in adapted]
+
+
 def test_the_model_writes_self_edits_and_questions_where_it_is_asked_to(home, files, tmp_path):
     out = tmp_path / "own"
     assert main(["learn", "--model", str(home / "policy"), "--out", str(out), "--edits", "2", "--rank", "2",
@@ -131,6 +150,9 @@ def test_an_adapter_of_another_model_is_refused(learned, tmp_path):
     save_merged(tmp_path / "other", random_params(hf, 0), model_config(hf, "config"), tiny_tokenizer(), hf)
     with pytest.raises(UserError, match="does not fit"):
         asking.load(str(learned[0]), str(tmp_path / "other"))
+    with pytest.raises(UserError, match="does not fit"):
+        export(str(learned[0]), str(tmp_path / "other"), str(tmp_path / "merged"))
+    assert not (tmp_path / "merged").exists()
 
 
 def test_help_names_the_commands():

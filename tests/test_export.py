@@ -118,7 +118,7 @@ def test_exports_are_whole_and_overwrite_nothing(tmp_path, tokenizer, monkeypatc
     with pytest.raises(UserError, match="not empty"):
         save_adapter(tmp_path / "a", adapter, LORA, "base")
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="cannot be made|not empty"):
+    with pytest.raises(UserError, match="cannot be made"):
         save_adapter(tmp_path / "file" / "a", adapter, LORA, "base")
     monkeypatch.setattr(type(tokenizer), "save", lambda self, folder: 1 / 0)
     with pytest.raises(ZeroDivisionError):  # killed half-way

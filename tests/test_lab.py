@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from seal_jax import lab
+from seal_jax.domains.domain import Example
 from seal_jax.errors import UserError
 from seal_jax.model.lora import merge
 
@@ -17,7 +18,8 @@ def model(home):
     cache = str((home / "cache").resolve())
     return lab.load(
         str(home / "policy"), engine={"cache": cache}, inner={"rank": 2, "learning_rate": 3e-2, "epochs": 3},
-        evaluation={"answer_tokens": 6}, sampling={"max_new_tokens": 12},
+        outer={"sft": {"rank": 2, "learning_rate": 3e-2}}, evaluation={"answer_tokens": 6},
+        sampling={"max_new_tokens": 12},
     )  # fmt: skip
 
 
@@ -68,7 +70,7 @@ def test_a_reply_is_that_of_the_merged_weights(model, about, trained):
     merged = model.actor.with_base(merge(model.actor.base, adapter, trained.adapters.lora))
     expected = lab.reply(lab.Model(merged, model.config, model.domain), None, turns)
     assert lab.reply(model, one, turns) == expected != lab.reply(model, None, turns)
-    with pytest.raises(UserError, match=r"the chat has \d+ tokens, and the model reads 512"):
+    with pytest.raises(UserError, match=r"the chat has \d+ tokens, and the model reads 512 with 6 more"):
         lab.reply(model, None, ["word " * 600])
 
 
@@ -96,5 +98,51 @@ def test_what_does_not_go(model, about):
         lab.train(model, about, ["One.", " \n"])
     with pytest.raises(UserError, match="nothing to train on"):
         lab.train(model, about, [])
+    with pytest.raises(UserError, match=r"a line of self-edit 1 has \d+ tokens, and the model reads 512"):
+        lab.train(model, about, ["word " * 600])
+    with pytest.raises(UserError, match=r"the question 'word word .* has \d+ tokens, and the model reads 512 with 6"):
+        lab.ask(model, None, about, ["word " * 600])
+    with pytest.raises(UserError, match=r"Long has \d+ tokens, and the model reads 512 with 12 more"):
+        lab.write(model, lab.passage("Long", "word " * 600), 1)
+    with pytest.raises(UserError, match="asked for 0 self-edits"):
+        lab.write(model, about, 0)
+    with pytest.raises(UserError, match="lab.score got 2 questions"):
+        lab.score(QUESTIONS, ["ferry"], [["a", "b"]])
     with pytest.raises(UserError, match="needs a title and a text"):
         lab.passage("A", " ")
+
+
+def test_what_was_chosen_is_written_more_often(model, about):
+    """The outer loop's step makes the chosen self-edit likelier, and leaves the model that it began with alone."""
+    text = "The ferry to Bo leaves at noon."
+    asked = Example(model.domain.edit_prompt(about, model.actor.chat), text, closing=True)
+
+    def likely(one):
+        return one.actor.log_likelihoods([one.actor.row(asked)])[0]
+
+    before = likely(model)
+    writer = lab.teach(model, [(about, text)] * 4)
+    assert likely(writer) > before + 1 and likely(model) == before
+    with pytest.raises(UserError, match="nothing to teach"):
+        lab.teach(model, [])
+    with pytest.raises(UserError, match=r"the longest self-edit with its prompt has \d+ tokens, and the mo"):
+        lab.teach(model, [(about, "word " * 600)])
+
+
+def test_what_the_engine_does_is_told(model, about, monkeypatch):
+    """How many steps or tokens there are, none at first and all of them at the end, and nothing when it is over."""
+    activity, told = model.actor.engine.programs.activity, []
+    show = type(activity).show
+
+    def spy(self, words, total, done, even=True):
+        told.append((words, total, done(), done))
+        return show(self, words, total, done, even)
+
+    monkeypatch.setattr(type(activity), "show", spy)
+    _, [losses] = lab.train(model, about, EDITS[:1])
+    lab.teach(model, [(about, EDITS[1])])
+    lab.reply(model, None, ["What leaves?"])
+    found = {words: (total, first, done()) for words, total, first, done in told if words != "compiling"}
+    assert next(total for words, total, *_ in told if words == "training step") == len(losses)
+    assert found["training step"][1:] == (0, found["training step"][0]) and found["token"][0] == 6
+    assert activity() == ""

@@ -2,6 +2,7 @@
 
 import math
 import sys
+import time
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
@@ -99,3 +100,41 @@ def test_wandb_asked_for_but_absent(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="wandb is not installed"):
         Metrics(tmp_path, "p")
     assert list(tmp_path.iterdir()) == []
+
+
+def offline_records(file: Path):
+    """The records of W&B's log of an offline run: blocks of 32 KiB, in them parts with checksum, length and type."""
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    data, place, whole = file.read_bytes(), 7, b""
+    while place < len(data):
+        if 32768 - place % 32768 < 7:  # too little of a block for another part
+            place += 32768 - place % 32768
+            continue
+        size, kind = int.from_bytes(data[place + 4 : place + 6], "little"), data[place + 6]
+        whole += data[place + 7 : place + 7 + size]
+        place += 7 + size
+        if kind in (1, 4):  # whole, or its last part
+            yield Record.FromString(whole)
+            whole = b""
+
+
+def test_wandb_offline_has_every_point_with_our_step_as_axis(tmp_path, monkeypatch):
+    pytest.importorskip("wandb", reason="wandb is optional: pip install 'seal_jax[wandb]'")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    with Metrics(tmp_path, "p", {"seed": 1}) as metrics:
+        for step in (0, 2, 1):
+            metrics.scalars(step, {"x": 1.5 * step})
+    (file,) = tmp_path.glob("wandb/offline-run-*/*.wandb")
+    found, deadline = [], time.monotonic() + 30
+    while not any(record.WhichOneof("record_type") == "exit" for record in found):  # another process writes the file
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+        found = list(offline_records(file))
+    rows = [{item.key or item.nested_key[0]: float(item.value_json) for item in record.history.item}
+            for record in found if record.WhichOneof("record_type") == "history"]  # fmt: skip
+    assert [(row["step"], row["x"]) for row in rows] == [(0, 0.0), (2, 3.0), (1, 1.5)]
+    axes = {record.metric.glob_name or record.metric.name: record.metric.step_metric
+            for record in found if record.WhichOneof("record_type") == "metric"}  # fmt: skip
+    assert axes["step"] == "" and axes.get("*", axes.get("x")) == "step"

@@ -1,10 +1,14 @@
 """Progress of a phase: plain lines, a bar in a terminal, and nothing on hosts other than the first."""
 
 import io
+import time
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
 
+from seal_jax.engine.activity import Activity
+from seal_jax.engine.programs import Programs
 from seal_jax.runs import progress as module
 from seal_jax.runs.progress import Progress
 
@@ -51,13 +55,56 @@ def test_a_terminal_gets_a_bar():
     assert "answers [x]" in shown and "4/4" in shown and "reward 0.500" in shown and "━" in shown
 
 
-@pytest.mark.parametrize("first, shown, printed", [(True, None, True), (False, None, False), (True, False, False),
-                                                   (False, True, True)])  # fmt: skip
-def test_only_the_first_host_shows_progress_unless_told_otherwise(monkeypatch, first, shown, printed):
+def test_a_line_comes_while_a_unit_takes_long_and_says_what_is_done(monkeypatch):
+    monkeypatch.setattr(module, "SECONDS_BETWEEN_LOOKS", 0.01)
+    clock, out = Clock(), io.StringIO()
+    plain = Console(file=out, force_terminal=False)
+    with Progress("inner loops", 8, activity=lambda: "compiling (2 of 5)", console=plain, clock=clock) as progress:
+        clock.now += 11
+        deadline = time.monotonic() + 20
+        while not out.getvalue() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        progress.advance(8)
+    first, last = out.getvalue().splitlines()
+    assert (first, last) == ("inner loops: 0/8, compiling (2 of 5)", "inner loops: 8/8, 1.4 s each, took 0:11")
+
+
+def test_a_phase_without_units_shows_its_time():
+    clock, out = Clock(), io.StringIO()
+    with Progress("training", console=Console(file=out, force_terminal=False), clock=clock):
+        clock.now += 75
+    assert out.getvalue() == "training: took 1:15\n"
+
+
+def test_what_an_engine_does_is_told_with_the_time_left_where_parts_are_even():
+    clock, done = Clock(), [0]
+    activity = Activity(clock)
+    assert activity() == ""
+    activity.show("training step", 4, lambda: done[0])
+    assert activity() == "training step (0 of 4)"
+    done[0], clock.now = 1, clock.now + 20
+    before = activity.show("compiling", 3, lambda: 2, even=False)
+    assert activity() == "compiling (2 of 3)"
+    activity.restore(before)
+    assert activity() == "training step (1 of 4), 1:00 left"
+    activity.restore()
+    assert activity() == ""
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_only_the_first_host_shows_progress(monkeypatch, first):
     monkeypatch.setattr(module, "is_first", lambda: first)
     for in_terminal in (True, False):
         out = io.StringIO()
         console = Console(file=out, force_terminal=in_terminal, width=100, _environ={"TERM": "xterm"})
-        with Progress("answers", 4, shown=shown, console=console) as progress:
+        with Progress("answers", 4, console=console) as progress:
             progress.advance(4)
-        assert ("4/4" in out.getvalue()) == printed == bool(out.getvalue()) and progress.done == 4
+        assert ("4/4" in out.getvalue()) == first == bool(out.getvalue()) and progress.done == 4
+
+
+def test_programs_tell_how_many_of_them_are_compiled():
+    programs, told = Programs(), []
+    calls = [SimpleNamespace(key=number, compile=lambda: told.append(programs.activity())) for number in range(3)]
+    programs.prepare(calls)
+    assert sorted(told)[0] == "compiling (0 of 3)" and set(told) <= {f"compiling ({n} of 3)" for n in range(3)}
+    assert programs.activity() == "" and programs.count == 3

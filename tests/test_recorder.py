@@ -97,13 +97,16 @@ def test_items_are_those_with_which_the_run_began(recorder, tmp_path):
 def test_groups_are_drawn_into_the_ledger_with_the_time_they_took(recorder, used, capsys):
     def groups():
         used["real_tokens"] += 5
-        yield [trial(0, reward=1.0), trial(1, reward=None)]
+        yield [trial(0, reward=1.0, loss=2.0, correct=[True, False, None]), trial(1, reward=None, loss=4.0)]
         assert recorder.trials.has_all(KEYS[:2])  # on disk before the next group is computed
         used["seconds_in"] += 0.123
         yield [trial(2, reward=2.0)]
 
+    told = []
+    recorder.observers.append(lambda *what: told.append(what))
     recorder.fill(STAGE, recorder.trials, KEYS[:3], groups(), lambda record: record["reward"])
     assert recorder.trials.has_all(KEYS[:3])
+    assert told == [(STAGE, 2, {"reward": 1.0, "loss": 3.0, "accuracy": 0.5}), (STAGE, 3, {"reward": 1.5})]
     [phase] = recorder.phases.all()
     assert {name: phase[name] for name in STAGE.fields} == STAGE.fields
     assert phase["real_tokens"] == 5 and phase["seconds_in"] == 0.12 and 0 <= phase["seconds"] < 60

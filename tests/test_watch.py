@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import time
 
 import made_up_run
 import pytest
@@ -12,6 +13,7 @@ from seal_jax import config as config_lib
 from seal_jax.report import watch as module
 from seal_jax.report.recorded import load
 from seal_jax.report.watch import Watch, draw_sheets
+from seal_jax.runs.keys import Stage
 from seal_jax.runs.records import read
 
 CONFIG = config_lib.from_dict({"domain": "knowledge"})
@@ -56,6 +58,24 @@ def test_after_a_row_its_points_are_written_and_the_page_is_there(folder):
     assert not (folder / "sheets").exists()
 
 
+def test_points_come_while_a_stage_goes_on(folder, monkeypatch):
+    monkeypatch.setattr("seal_jax.runs.metrics.SECONDS_TO_DISK", 0.1)
+    stage = Stage("train", "SEAL", 1, "reward")
+    with Watch(folder, CONFIG) as watch:
+        watch.during(stage, 4, {"reward": 0.25, "loss": 1.5})
+        deadline = time.monotonic() + 20
+        while (4, "running/SEAL_1_train_reward/reward", 0.25) not in points(folder):  # there before the stage ends
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        watch.during(stage, 8, {"reward": 0.5})
+    assert (8, "running/SEAL_1_train_reward/reward", 0.5) in points(folder)
+
+
+def points(folder):
+    return [(event.step, value.tag, value.simple_value)
+            for event in read_events(folder / "metrics") for value in event.summary.value]  # fmt: skip
+
+
 def test_other_hosts_write_nothing(folder, monkeypatch):
     before = {file.name for file in folder.iterdir()}
     monkeypatch.setattr(module, "is_first", lambda: False)
@@ -63,6 +83,7 @@ def test_other_hosts_write_nothing(folder, monkeypatch):
     monkeypatch.setattr("seal_jax.runs.ledger.from_first", lambda value: b"[]")
     with Watch(folder, CONFIG) as watch:
         watch.after_row("base", 0)
+        watch.during(Stage("train", "SEAL", 1, "reward"), 4, {"reward": 0.25})
     assert {file.name for file in folder.iterdir()} == before
 
 

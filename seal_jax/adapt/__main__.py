@@ -2,7 +2,7 @@
 
     python -m seal_jax.adapt learn --out adapters/x notes.md paper.pdf --questions q.txt
     python -m seal_jax.adapt ask --adapter adapters/x "What is the question?"      (without a question: a chat)
-    python -m seal_jax.adapt export --adapter adapters/x --merged DIR
+    python -m seal_jax.adapt export --adapter adapters/x --merged DIR      (or --gguf FILE, for llama.cpp and Ollama)
 
 Exit status: 0; 2 after one sentence about bad input; 130 after Ctrl-C.
 """
@@ -10,8 +10,9 @@ Exit status: 0; 2 after one sentence about bad input; 130 after Ctrl-C.
 import argparse
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
-from seal_jax.errors import UserError
+from seal_jax.errors import UserError, disk_error
 from seal_jax.main import quiet
 
 DEFAULT = "smollm2-135m-instruct"
@@ -20,21 +21,34 @@ DEFAULT = "smollm2-135m-instruct"
 def main(argv: Sequence[str]) -> int:
     """Returns the exit status."""
     quiet()
+    begun = ""
     try:
         args = parser().parse_args(argv)
+        begun = args.run.__name__
         args.run(args)
     except UserError as error:
         print(f"seal_jax: {error}", file=sys.stderr)
         return 2
+    except OSError as error:
+        print(f"seal_jax: {disk_error(error)}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
-        print("\nseal_jax: stopped; nothing was saved.", file=sys.stderr)
+        again = "" if begun == "run_ask" else "; nothing was saved, start the same command again"
+        print(f"\nseal_jax: stopped{again}.", file=sys.stderr)
         return 130
     return 0
 
 
+class Parser(argparse.ArgumentParser):
+    """A parser whose mistakes are UserErrors, as all others are."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message}; {self.prog} --help lists what there is")
+
+
 def parser() -> argparse.ArgumentParser:
     """The three commands and their options."""
-    top = argparse.ArgumentParser("python -m seal_jax.adapt", description=__doc__.splitlines()[0])
+    top = Parser("python -m seal_jax.adapt", description=__doc__.splitlines()[0])
     commands = top.add_subparsers(required=True, metavar="learn | ask | export")
 
     learn = commands.add_parser("learn", help="train an adapter on documents (.txt .md .jsonl .html .pdf)")
@@ -57,10 +71,12 @@ def parser() -> argparse.ArgumentParser:
     ask.add_argument("--model", default="", help="in place of the one that the adapter names")
     ask.set_defaults(run=run_ask)
 
-    export = commands.add_parser("export", help="the model with the adapter in its weights, for transformers and vLLM")
+    export = commands.add_parser("export", help="the model with the adapter in its weights, for other programs")
     export.add_argument("--adapter", required=True, metavar="DIR")
     export.add_argument("--model", default="", help="in place of the one that the adapter names")
-    export.add_argument("--merged", required=True, metavar="DIR", help="the folder to write, which must not exist yet")
+    export.add_argument("--merged", default="", metavar="DIR", help="a new folder, for transformers and vLLM")
+    export.add_argument("--gguf", default="", metavar="FILE", help="a new file, for llama.cpp and Ollama")
+    export.add_argument("--gguf-type", default="f16", help="its numbers: f32, f16 or q8_0 (%(default)s)")
     export.set_defaults(run=run_export)
     return top
 
@@ -85,7 +101,7 @@ def run_ask(args: argparse.Namespace) -> None:
 def run_export(args: argparse.Namespace) -> None:
     from seal_jax.adapt.export import export
 
-    export(args.adapter, args.model, args.merged)
+    export(args.adapter, args.model, args.merged, args.gguf, args.gguf_type)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from seal_jax.domains.knowledge.corpus import Passage
 from seal_jax.domains.knowledge.sequences import CHAT_QUESTION
 from seal_jax.errors import UserError
 from seal_jax.lab import Model
-from seal_jax.model.adapter_file import read_adapter
+from seal_jax.model.adapter_file import check_fits, read_adapter
 from seal_jax.student.train import Adapters
 
 HELP = "Your questions, one on a line. /base: the last one without the adapter; /new: forget the talk; Ctrl-D ends."
@@ -32,14 +32,7 @@ def load(folder: str, source: str) -> Loaded:
     """An adapter's folder with its model, or with another one. Raises UserError where they do not fit."""
     adapter, lora, name = read_adapter(folder, source)
     model = lab.load(name)
-    shapes = model.actor.base["layers"]
-    for projection, factors in adapter["layers"].items():
-        depth, fan_in, fan_out = shapes[projection]["kernel"].shape
-        if factors["A"].shape[:2] != (depth, fan_in) or factors["B"].shape[::2] != (depth, fan_out):
-            raise UserError(
-                f"the adapter in {folder} does not fit {name} ({projection} has another shape); name the model "
-                "that it was trained on with --model"
-            )
+    check_fits(adapter, model.actor.base["layers"], folder, name)
     return Loaded(model, lab.restore(model, adapter, lora), passages_of(Path(folder)))
 
 
@@ -51,7 +44,7 @@ def passages_of(folder: Path) -> list[Passage]:
     try:
         taught = json.loads(file.read_text(encoding="utf-8"))["passages"]
         return [lab.passage(one["title"], one["text"]) for one in taught]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{file} is not what `adapt learn` writes ({error}); remove it, or learn again") from error
 
 

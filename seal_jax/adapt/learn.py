@@ -1,6 +1,8 @@
 """Documents become an adapter: passages, self-edits, one training, and what the model answered before and after."""
 
 import json
+import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +15,7 @@ from seal_jax.domains.knowledge.corpus import Passage
 from seal_jax.errors import UserError
 from seal_jax.lab import Model
 from seal_jax.model.pretrained import save_adapter
+from seal_jax.runs.progress import Progress
 from seal_jax.text import printable
 
 ABOUT = "seal_jax.json"  # beside the adapter: what it was taught, and its answers
@@ -45,30 +48,25 @@ class Asked:
 def learn(request: Request) -> None:
     """The whole command; prints as it goes on, and writes the adapter's folder at the end."""
     out = Path(request.out)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(f"{out} exists and is not empty; choose another --out, or remove it")
-    if request.edits < 0:
-        raise UserError(f"--edits is {request.edits}; give the self-edits of each passage, or 0 for its sentences")
-    for name, value in request.inner.items():
-        if value <= 0:
-            raise UserError(f"--{name.replace('_', '-')} is {value}; give a number above 0")
+    check(request)
     passages = read_documents(request.documents)
     given = read_questions(request.questions) if request.questions else None
     say(f"{len(passages)} passages of {len(request.documents)} documents; loading {request.model}")
     model = lab.load(request.model, inner=request.inner, knowledge={"max_sequences": 1000})
+    for about in passages:
+        lab.check_length(model, about)
     asked = [Asked(nearest(passages, question), question, gold) for question, gold in given or []]
     if given is None:
-        say("writing questions")
         asked = own_questions(model, passages)
-    say(f"asking {len(asked)} questions before anything is learned")
-    before = answers(model, None, asked)
+    before = answers(model, None, asked, "asking before anything is learned")
     edits = self_edits(model, passages, request)
-    say(f"training an adapter on {sum(len(text.splitlines()) for _, text in edits)} lines; programs are compiled first")
-    adapters, [losses] = lab.train_on(model, [edits], request.seed)
+    lines = sum(len(text.splitlines()) for _, text in edits)
+    with progress(model, f"training an adapter on {lines} lines"):
+        adapters, [losses] = lab.train_on(model, [edits], request.seed)
     epoch = len(losses) // model.config.inner.epochs
     say(f"{len(losses)} steps: {losses[:epoch].mean():.2f} nats per token in the first epoch, "
         f"{losses[-epoch:].mean():.2f} in the last")  # fmt: skip
-    after = answers(model, adapters, asked)
+    after = answers(model, adapters, asked, "asking with the adapter")
     show(asked, before, after)
     save_adapter(out, lab.adapter(model, adapters, 0), adapters.lora, request.model)
     table = [{"topic": one.passage.title, "question": one.question, "gold": one.gold, "before": old, "after": new}
@@ -80,14 +78,36 @@ def learn(request: Request) -> None:
     say(f"\nadapter: {out}\nask it: python -m seal_jax.adapt ask --adapter {out} \"your question\"")
 
 
+def check(request: Request) -> None:
+    """Raises UserError for what would be found out only after minutes, such as a folder that cannot be written."""
+    out = Path(request.out)
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UserError(f"{out} exists and is not empty; choose another --out, or remove it")
+    if request.edits < 0:
+        raise UserError(f"--edits is {request.edits}; give the self-edits of each passage, or 0 for its sentences")
+    if not 0 <= request.seed < 2**32:
+        raise UserError(f"--seed is {request.seed}; give a number from 0 to {2**32 - 1}")
+    for name, value in request.inner.items():
+        if not 0 < value < math.inf:
+            raise UserError(f"--{name.replace('_', '-')} is {value}; give a number above 0")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        if not os.access(out, os.W_OK):
+            raise PermissionError("it may not be written to")
+        out.rmdir()
+    except OSError as error:
+        raise UserError(f"{out} cannot be made ({error}); choose another --out") from error
+
+
 def self_edits(model: Model, passages: Sequence[Passage], request: Request) -> list[tuple[Passage, str]]:
     """(passage, self-edit) by the model, or the sentences of each."""
     if not request.edits:
         return [(about, lab.split(about)) for about in passages]
     found = []
-    for number, about in enumerate(passages, 1):
-        say(f"writing self-edits of passage {number} of {len(passages)}")
-        found += [(about, text) for text in lab.write(model, about, request.edits, request.seed)]
+    with progress(model, "writing self-edits", len(passages)) as shown:
+        for about in passages:
+            found += [(about, text) for text in lab.write(model, about, request.edits, request.seed)]
+            shown.advance()
     return found
 
 
@@ -106,23 +126,32 @@ def read_questions(path: str) -> list[tuple[str, str | None]]:
 def own_questions(model: Model, passages: Sequence[Passage]) -> list[Asked]:
     """One question about each of some passages, evenly spread, that the model writes with the passage before it."""
     step = max(1, len(passages) // OWN_QUESTIONS)
-    found = []
-    for about in passages[::step][:OWN_QUESTIONS]:
-        text = lab.reply(model, None, [ASK_FOR_QUESTION.format(title=about.title, text=about.context)])
-        question = text.split("?")[0].splitlines()[-1].strip() + "?" if "?" in text else ""
-        if any(letter.isalpha() for letter in question):
-            found.append(Asked(about, question, None))
+    found, picked = [], passages[::step][:OWN_QUESTIONS]
+    with progress(model, "writing questions", len(picked)) as shown:
+        for about in picked:
+            text = lab.reply(model, None, [ASK_FOR_QUESTION.format(title=about.title, text=about.context)])
+            question = text.split("?")[0].splitlines()[-1].strip() + "?" if text.split("?")[0].strip() else ""
+            if "?" in text and any(letter.isalpha() for letter in question):
+                found.append(Asked(about, question, None))
+            shown.advance()
     return found
 
 
-def answers(model: Model, adapters, asked: Sequence[Asked]) -> list[str]:
+def answers(model: Model, adapters, asked: Sequence[Asked], title: str) -> list[str]:
     """The model's answer to each question, those about one passage together."""
     found: dict[int, str] = {}
-    for about in {one.passage.id: one.passage for one in asked}.values():
-        places = [place for place, one in enumerate(asked) if one.passage.id == about.id]
-        [texts] = lab.ask(model, adapters, about, [asked[place].question for place in places])
-        found |= zip(places, texts, strict=True)
+    with progress(model, title, len(asked)) as shown:
+        for about in {one.passage.id: one.passage for one in asked}.values():
+            places = [place for place, one in enumerate(asked) if one.passage.id == about.id]
+            [texts] = lab.ask(model, adapters, about, [asked[place].question for place in places])
+            found |= zip(places, texts, strict=True)
+            shown.advance(len(places))
     return [found[place] for place in range(len(asked))]
+
+
+def progress(model: Model, title: str, total: int = 0) -> Progress:
+    """A line that shows what the model is doing, all the time."""
+    return Progress(title, total, activity=model.actor.engine.programs.activity)
 
 
 def show(asked: Sequence[Asked], before: Sequence[str], after: Sequence[str]) -> None:

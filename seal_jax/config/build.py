@@ -4,6 +4,7 @@ The entry points read a ConfigDict and `from_dict` turns it into `Config`; below
 """
 
 import dataclasses
+import math
 import types
 import typing
 from collections.abc import Mapping
@@ -35,7 +36,7 @@ class Config:
 
     experiment: str = choice("rounds", "rounds")
     domain: str = choice("knowledge", "knowledge", "arc")
-    seed: int = number(0, 0)
+    seed: int = number(0, 0, 2**32 - 1)
     model: Model = Model()
     data: Data = Data()
     knowledge: Knowledge = Knowledge()
@@ -160,13 +161,15 @@ def from_dict(values: Mapping[str, Any]) -> Config:
     if not problems:
         problems += _contradictions(config)
     if problems:
-        raise UserError("the config has mistakes:\n  " + "\n  ".join(problems))
+        raise UserError(problems[0] if len(problems) == 1 else "the config has mistakes:\n  " + "\n  ".join(problems))
     return config
 
 
 def _contradictions(config: Config) -> list[str]:
     """What no field is wrong about alone."""
     problems = []
+    if not config.model.policy.strip():
+        problems.append("config.model.policy: is empty; name a model: a hub id, a folder, or a .gguf file")
     if config.reward.accuracy_weight == 0 and config.reward.likelihood_weight == 0:
         problems.append("config.reward: accuracy_weight and likelihood_weight are both 0; set one of them above 0")
     if config.inner.rank == 0:
@@ -250,9 +253,11 @@ def _value(kind, metadata, value, where, problems):
             return problems.append(f"{where}: is {value!r} and must be a tuple of strings")
         value = tuple(value)
     elif kind is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
+        value = float(value) if abs(value) < 1e300 else math.inf
     elif not isinstance(value, kind) or (kind is not bool and isinstance(value, bool)):
         return problems.append(f"{where}: is {value!r} and must be of type {kind.__name__}")
+    if kind is float and not math.isfinite(value):
+        return problems.append(f"{where}: is {value} and must be a finite number")
     bounds = types.SimpleNamespace(**{"low": None, "high": None, "above": None, **metadata})
     if "options" in metadata and value not in metadata["options"]:
         return problems.append(f"{where}: is {value!r} and must be one of {', '.join(metadata['options'])}")

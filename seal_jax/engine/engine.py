@@ -90,6 +90,7 @@ class Engine:
             [calls.step(base, state, hyper, recipe, calls.blank_batch(shape, *size)) for size in sorted(sizes)]
         )
         values = []
+        self.programs.activity.show("training step", len(steps), lambda: sum(value.is_ready() for value in values))
         for step, (chosen, *arrays), places in zip(steps, filled, counted, strict=True):
             self._count(slotted, step, arrays[0])
             local = np.array(chosen, np.int32) % lanes.each
@@ -104,6 +105,7 @@ class Engine:
             for candidate, slots in enumerate(step):
                 if slots:
                     losses[candidate].append(loss_of[lanes.of(candidate)])
+        self.programs.activity.restore()
         return state.trainable["lora"], [np.array(lane, np.float32) for lane in losses]
 
     def with_targets(self, base: dict, rows: Sequence[Row], how: Distillation) -> dict[Row, Row]:
@@ -183,12 +185,15 @@ class Engine:
         """Every step of one model -> (adapter, or all weights; losses [S]). call(state, hyper, slots) is a step."""
         state = self.init_teaching(base, self.layout.put(np.array(learner.seed, np.uint32)), recipe)
         hyper = self.layout.put(jax.tree.map(lambda value: value[0], _hyper([learner], recipe.batch)))
-        losses = []
-        for step in packing.schedule_steps([learner], recipe.batch):
+        losses, steps = [], packing.schedule_steps([learner], recipe.batch)
+        self.programs.activity.show("training step", len(steps), lambda: sum(value.is_ready() for value in losses))
+        for step in steps:
             state, loss_now = self.programs.run(call(state, hyper, step))
             losses.append(loss_now)
         trained = state.trainable["params" if recipe.lora is None else "lora"]
-        return trained, np.array([float(fetch(value)) for value in losses])
+        found = np.array([float(fetch(value)) for value in losses])
+        self.programs.activity.restore()
+        return trained, found
 
     def init_teaching(self, base: dict, seed, recipe: Recipe) -> sft.State:
         """Training state of one fresh adapter, or of all weights; seed [n] on the devices."""

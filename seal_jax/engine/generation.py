@@ -83,6 +83,7 @@ def generate(
     ends = np.full(rows.padding.shape, max_new)
     stopped = np.zeros(rows.padding.shape, bool)
     until = 1
+    programs.activity.show("token", max_new, lambda: until, even=False)
     while until < max_new and not fetch(state.done).all():
         until = min(until + calls.settings.segment, max_new)
         state = programs.run(calls.decode(weights, state, keys, rules, np.int32(until), constraint))
@@ -93,6 +94,7 @@ def generate(
                     done[lane, row], stopped[lane, row], ends[lane, row] = True, True, until
             state = state._replace(done=layout.put_candidates(done))
     tokens, log_probs = fetch(state.tokens)[:, :, :until], fetch(state.log_probs)[:, :, :until]
+    programs.activity.restore()
     out: list[list[list[Sample]]] = [[[] for _ in lane] for lane in prompts]
     for c, q, lane, row in rows.places:
         end = ends[lane, row]

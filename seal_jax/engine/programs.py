@@ -11,6 +11,8 @@ from pathlib import Path
 
 import jax
 
+from seal_jax.engine.activity import Activity
+
 
 def enable_cache(folder: str) -> None:
     """Keep compiled programs in `folder` from now on, for this and later processes; an empty name leaves it off."""
@@ -46,11 +48,15 @@ class Call:
 
 
 class Programs:
-    """The compiled programs of one run: `count` of them, compiled in `seconds` of wall time."""
+    """The compiled programs of one run: `count` of them, compiled in `seconds` of wall time.
+
+    activity: what is done with them right now.
+    """
 
     def __init__(self):
         self.count = 0
         self.seconds = 0.0
+        self.activity = Activity()
         self._compiled = {}
 
     def __call__(self, name: str, function: Callable, *args, donate: tuple[int, ...] = ()):
@@ -72,7 +78,18 @@ class Programs:
         wanted = {call.key: call for call in calls if call.key not in self._compiled}
         if not wanted:
             return
-        with ThreadPoolExecutor(min(len(wanted), os.cpu_count() or 1)) as pool:
-            self._compiled.update(zip(wanted, pool.map(Call.compile, wanted.values()), strict=True))
+        ready: list[bool] = []
+
+        def compile_one(call: Call) -> jax.stages.Compiled:
+            program = call.compile()
+            ready.append(True)
+            return program
+
+        before = self.activity.show("compiling", len(wanted), lambda: len(ready), even=False)
+        try:
+            with ThreadPoolExecutor(min(len(wanted), os.cpu_count() or 1)) as pool:
+                self._compiled.update(zip(wanted, pool.map(compile_one, wanted.values()), strict=True))
+        finally:
+            self.activity.restore(before)
         self.count += len(wanted)
         self.seconds += time.perf_counter() - began

@@ -7,6 +7,7 @@ from etils import epath
 from seal_jax.authors.policy import Policy
 from seal_jax.config import Config
 from seal_jax.domains.domain import Domain
+from seal_jax.engine.engine import Engine
 from seal_jax.errors import UserError
 from seal_jax.experiments import arc, judging, knowledge, rewarding, writing
 from seal_jax.experiments.rounds import Arm, Setup
@@ -46,7 +47,8 @@ def assemble(config: Config, path: epath.Path, world: World) -> Setup:
     _check_context(config, writes(policy), student or policy, world)
     if world.note:
         print(world.note, flush=True)
-    recorder = Recorder(path, lambda: usage([policy, *([student] if student else [])]))
+    engines = [actor.engine for actor in {id(actor): actor for actor in (policy, student or policy)}.values()]
+    recorder = Recorder(path, lambda: usage([policy, *([student] if student else [])]), lambda: activity(engines))
     recorder.declare_items(
         [{"split": TRAIN, "item": item.id} | domain.shown(item) for item in world.train]
         + [{"split": EVALUATION, "item": item.id} | domain.shown(item) for item in world.evaluation]
@@ -107,6 +109,11 @@ def usage(actors: Sequence[Actor]) -> dict[str, float]:
         "programs": sum(engine.programs.count for engine in engines),
         "compile_seconds": sum(engine.programs.seconds for engine in engines),
     }
+
+
+def activity(engines: Sequence[Engine]) -> str:
+    """What the first of some engines that is at work does, in words."""
+    return next(filter(None, (engine.programs.activity() for engine in engines)), "")
 
 
 def _check_disjoint(world: World) -> None:

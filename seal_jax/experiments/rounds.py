@@ -140,7 +140,7 @@ def one_round(setup: Setup, arm: Arm, policy: Actor, number: int) -> Actor | Non
         scores = setup.reward.score(setup.student_of(policy), setup.train, edits, source)
     prompts = {item.id: setup.domain.edit_prompt(item, policy.chat) for item in setup.train}
     found = rollouts(setup.train, prompts, edits, scores)
-    with setup.recorder.phase(Stage(TRAIN, arm.name, number, TEACH)) as facts:
+    with setup.recorder.shown(Stage(TRAIN, arm.name, number, TEACH)) as facts:
         update = arm.improver.improve(policy, found, seed)
         facts |= update.facts
     record_rollouts(setup, arm, number, scores, update)

@@ -41,9 +41,27 @@ def read_adapter(folder: str | Path, model: str = "") -> tuple[dict, LoraConfig,
     for name, each in found.items():
         if sorted(each) != list(range(len(each))) or any(set(pair) != {"A", "B"} for pair in each.values()):
             raise UserError(f"{folder / WEIGHTS}: {name} lacks layers or factors; save the adapter anew")
+        shapes = {kind: {pair[kind].shape for pair in each.values()} for kind in "AB"}
+        if any(len(found) != 1 or len(next(iter(found))) != 2 for found in shapes.values()):
+            raise UserError(f"{folder / WEIGHTS}: the factors of {name} differ in shape; save the adapter anew")
         layers[name] = {kind: np.stack([each[layer][kind] for layer in range(len(each))]) for kind in "AB"}
+    widths = {factors["A"].shape[2] for factors in layers.values()} | {f["B"].shape[1] for f in layers.values()}
+    if widths != {rank}:
+        held = ", ".join(map(str, sorted(widths))) or "no"
+        raise UserError(f"{folder / WEIGHTS} has rank {held}, but {NAME} says {rank}; save the adapter anew")
     targets = tuple(name for name in PROJECTIONS if name in layers)
     name = model or config.get("base_model_name_or_path")
     if not name:
         raise UserError(f"{folder} does not name its model; give it with --model")
     return {"layers": layers}, LoraConfig(rank, alpha, targets), name
+
+
+def check_fits(adapter: dict, layers: dict, folder: str | Path, model: str) -> None:
+    """Raises UserError unless the adapter of `folder` fits these layers ({projection: {'kernel': [L, in, out]}})."""
+    for projection, factors in adapter["layers"].items():
+        depth, fan_in, fan_out = layers[projection]["kernel"].shape
+        if factors["A"].shape[:2] != (depth, fan_in) or factors["B"].shape[::2] != (depth, fan_out):
+            raise UserError(
+                f"the adapter in {folder} does not fit {model} ({projection} has another shape); name the model that "
+                "it was trained on with --model"
+            )

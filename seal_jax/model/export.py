@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
 from seal_jax.errors import UserError
@@ -120,21 +121,48 @@ def _shards(leaf_sizes: list[tuple[int, int]]) -> list[int]:
     return counts
 
 
+def check_free(path: str | Path) -> None:
+    """Raises UserError where something is that an export would write over."""
+    path = Path(path)
+    if path.is_dir() and any(path.iterdir()):
+        raise UserError(f"{path} exists and is not empty: choose another folder to export to, or remove it.")
+    if path.exists() and not path.is_dir():
+        raise UserError(f"{path} exists: choose another name to export to, or remove it.")
+
+
 @contextmanager
 def _whole(folder: str | Path) -> Iterator[Path]:
     """A folder that appears under its name only when all of it is written, and never over another one."""
-    folder = Path(folder)
-    partial = folder.with_name(folder.name + ".partial")
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UserError(f"{folder} exists and is not empty: choose another folder to export to, or remove it.")
+    with whole_file(folder) as partial:
+        partial.mkdir()
+        yield partial
+
+
+@contextmanager
+def whole_file(path: str | Path) -> Iterator[Path]:
+    """A name beside `path` for what takes that name when all of it is written; nothing is left of what was not.
+
+    Raises UserError where something is there, and where it cannot be written, such as on a full disk.
+    """
+    path = Path(path)
+    check_free(path)
+    partial = path.with_name(path.name + ".partial")
     try:
-        if partial.exists():
-            shutil.rmtree(partial)
-        partial.mkdir(parents=True)
-    except OSError as error:
-        raise UserError(f"{partial} cannot be made ({error}): choose a folder that can be written.") from error
-    yield partial
-    partial.replace(folder)
+        _remove(partial)
+        partial.parent.mkdir(parents=True, exist_ok=True)
+        yield partial
+        partial.replace(path)
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{path} cannot be made ({error}): choose a place that can be written and has room.") from error
+    finally:
+        _remove(partial)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    elif path.exists():
+        path.unlink()
 
 
 def _write_json(path: Path, content: dict) -> None:

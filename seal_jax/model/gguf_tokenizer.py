@@ -1,8 +1,13 @@
 """The tokenizer inside a GGUF file: byte-level BPE, rebuilt with the `tokenizers` library.
 
 GGUF keeps the vocabulary, the merges, the special tokens and the chat template, but only the *name* of the rule that
-cuts text into words before merging (`tokenizer.ggml.pre`). The rules of the supported families stand here.
+cuts text into words before merging (`tokenizer.ggml.pre`). The rules of the supported families stand here, and the way
+back: what GGUF keeps of a tokenizer, where one of these rules cuts as it does.
 """
+
+import json
+from types import SimpleNamespace
+from typing import Any
 
 from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers, processors
 from tokenizers import Tokenizer as Backend
@@ -12,7 +17,7 @@ from seal_jax.errors import UserError
 from seal_jax.model.gguf_file import Metadata
 from seal_jax.model.tokenizer import Tokenizer
 
-_CONTROL, _USER_DEFINED = 3, 4  # values of tokenizer.ggml.token_type
+_NORMAL, _CONTROL, _USER_DEFINED, _UNUSED = 1, 3, 4, 5  # values of tokenizer.ggml.token_type
 
 # Words as the tokenizers of Llama 3 and Qwen2 cut them: contractions, letters with what leads them, digits,
 # punctuation, line ends, blanks. They differ in how many digits stay together.
@@ -30,6 +35,12 @@ _FAMILIES = {
     "qwen2": "qwen2",
     "deepseek-r1-qwen": "qwen2",
 }
+# Texts that the rules cut differently: contractions, digits, line ends, blanks, a letter in two characters, scripts.
+_PROBES = (
+    "They'LL say it's 12 or 123456 of 3.14, I'm sure!",
+    "  two  blanks\n\n   def add(a, b):\n\treturn a+b  # (x_1)\r\n \n",
+    "e\u0301tude na\u00efve \u65e5\u672c\u8a9e \u0420\u0443\u0441 \u2167 \u00bd \U0001f60a!?...\n",
+)
 
 
 def tokenizer_from_gguf(metadata: Metadata, place: str) -> Tokenizer:
@@ -104,3 +115,56 @@ def _token(tokens: list[str], number: int, field: str, place: str) -> str:
     if not 0 <= number < len(tokens):
         raise UserError(f"{place}: tokenizer.ggml.{field} is {number}, but there are only {len(tokens)} tokens.")
     return tokens[number]
+
+
+def metadata_of(tokenizer: Tokenizer, size: int) -> dict[str, Any]:
+    """What tokenizer_from_gguf reads, for a vocabulary of `size` tokens, of which the last may have no text.
+
+    Raises UserError for a tokenizer that is no byte-level BPE, or cuts words by a rule that has no name here.
+    """
+    content = json.loads(tokenizer.hf.backend_tokenizer.to_str())
+    if content["model"]["type"] != "BPE" or "ByteLevel" not in json.dumps(content["decoder"]):
+        raise UserError(f"{tokenizer.place}: only byte-level BPE can be written as GGUF; export with --merged instead")
+    known = {number: token for token, number in tokenizer.hf.get_vocab().items()}
+    added = tokenizer.hf.added_tokens_decoder
+    merges = [pair if isinstance(pair, str) else " ".join(pair) for pair in content["model"]["merges"]]
+    hf, ggml = tokenizer.hf, "tokenizer.ggml"
+    template = hf.chat_template.get("default") if isinstance(hf.chat_template, dict) else hf.chat_template
+    turn_end = tokenizer.turn_end_id if tokenizer.has_chat_template else None
+    values = {
+        f"{ggml}.model": "gpt2",
+        f"{ggml}.tokens": [known.get(number, f"[PAD{number}]") for number in range(size)],
+        f"{ggml}.token_type": [
+            _UNUSED if number not in known
+            else _NORMAL if number not in added
+            else _CONTROL if added[number].special
+            else _USER_DEFINED
+            for number in range(size)
+        ],
+        f"{ggml}.merges": merges,
+        f"{ggml}.bos_token_id": hf.bos_token_id,
+        f"{ggml}.eos_token_id": tokenizer.eos_id,
+        f"{ggml}.eot_token_id": turn_end,
+        f"{ggml}.unknown_token_id": hf.unk_token_id,
+        f"{ggml}.padding_token_id": tokenizer.pad_id,
+        f"{ggml}.add_bos_token": tokenizer.puts_bos,
+        "tokenizer.chat_template": template,
+    }  # fmt: skip
+    values = {key: value for key, value in values.items() if value is not None}
+    return values | {f"{ggml}.pre": _rule_name(tokenizer, values)}
+
+
+def _rule_name(tokenizer: Tokenizer, values: dict[str, Any]) -> str:
+    """The first of the families whose rule gives this tokenizer's ids."""
+    for name in ("smollm", "qwen2", "llama-bpe", "gpt-2"):
+        fields = {
+            key: SimpleNamespace(contents=lambda value=value: value)
+            for key, value in (values | {"tokenizer.ggml.pre": name}).items()
+        }
+        again = tokenizer_from_gguf(Metadata(fields, tokenizer.place), tokenizer.place)
+        if all(again.encode(text) == tokenizer.encode(text) for text in _PROBES):
+            return name
+    raise UserError(
+        f"{tokenizer.place}: its tokenizer cuts words by a rule that is none of smollm, qwen2, llama-bpe and gpt-2, so "
+        "no GGUF file of it would read text as the model does; export with --merged instead"
+    )

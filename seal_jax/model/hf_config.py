@@ -34,7 +34,7 @@ def read_json(path: Path) -> dict:
 def model_config(hf: dict, place: str) -> ModelConfig:
     """The decoder's configuration; `place` names the file in errors. UserError for what the decoder cannot compute."""
     kind = hf.get("model_type")
-    if kind not in ARCHITECTURES:
+    if not isinstance(kind, str) or kind not in ARCHITECTURES:
         raise UserError(
             f"{place}: model_type is {kind!r}; supported are {', '.join(ARCHITECTURES)} (with SmolLM2, Qwen2.5)."
         )
@@ -84,6 +84,8 @@ def plain_rope(hf: dict, config: ModelConfig) -> dict:
 def _rope(hf: dict, place: str) -> tuple[float, RopeScaling | None]:
     """Base wavelength and scaling, from whichever spelling is there."""
     settings = hf.get("rope_parameters") or hf.get("rope_scaling") or {}
+    if not isinstance(settings, dict):
+        raise UserError(f"{place}: the rotary settings are {settings!r}, which is no object: get a complete copy.")
     theta = _real({**hf, **settings}, "rope_theta", place, 10000.0)
     kind = settings.get("rope_type", settings.get("type", "default"))
     if kind == "default":

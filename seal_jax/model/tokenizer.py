@@ -61,6 +61,11 @@ class Tokenizer:
         self.turn_end_id: int = self._turn_end() if self.has_chat_template else self.eos_id
         self.stop_ids = frozenset({self.eos_id, self.turn_end_id, *stop_ids})
 
+    @property
+    def puts_bos(self) -> bool:
+        """Whether plain texts begin with a BOS token."""
+        return bool(self._bos)
+
     def with_system(self, text: str) -> "Tokenizer":
         """The same tokenizer whose chats begin with this system message (may be empty) and not the template's own."""
         other = copy.copy(self)

@@ -8,6 +8,7 @@ from typing import Any
 from etils import epath
 
 from seal_jax.domains.domain import Words
+from seal_jax.errors import UserError
 from seal_jax.runs import keys
 from seal_jax.runs.records import read
 
@@ -46,7 +47,12 @@ def load(folder: epath.Path) -> Recorded:
 
 
 def load_json(file: epath.Path, default: Any) -> Any:
-    return json.loads(file.read_text()) if file.exists() else default
+    if not file.exists():
+        return default
+    try:
+        return json.loads(file.read_text())
+    except ValueError as error:
+        raise UserError(f"{file} is not JSON ({error}); restore it from a copy") from error
 
 
 def words(domain: str) -> Words:

@@ -1,6 +1,7 @@
 """What is made of a run's records while it goes on: curves, pictures of ARC tasks, and report.html."""
 
 import dataclasses
+from collections.abc import Mapping
 
 import numpy as np
 from etils import epath
@@ -20,6 +21,7 @@ class Watch:
     """Follows the run in a folder; every host of the run makes one, and only the first host's writes anything.
 
     with Watch(folder, config) as watch:
+        recorder.observers.append(watch.during)
         ...  # measure a row of the table, then:
         watch.after_row("SEAL", 1)
     """
@@ -43,6 +45,13 @@ class Watch:
         scalars.publish(self._metrics, self._written, scalars.points(recorded, self._rows))
         draw_sheets(self.folder, recorded, arm, number)
         html.write(self.folder)
+
+    def during(self, stage: keys.Stage, done: int, figures: Mapping[str, float]) -> None:
+        """A part of a stage is recorded: adds a point for each of the figures, by how much of the stage is done."""
+        if self._metrics is not None and figures:
+            place = f"running/{stage.arm}_{stage.round}_{stage.split}_{stage.purpose}"
+            self._metrics.scalars(done, {f"{place}/{name}": value for name, value in figures.items()})
+            self._metrics.flush()
 
     def close(self) -> None:
         self._written.close()

@@ -17,12 +17,18 @@ Tree = Any
 def save(folder: str | os.PathLike, step: int, tree: Tree) -> None:
     """Writes `tree` (arrays and numbers in dicts, lists, tuples) as `folder/step` and returns when it is complete.
 
-    A checkpoint of the same step is replaced. One that a killed process left half-written is swept away.
+    A checkpoint of the same step is replaced. One that a killed process left half-written is swept away. Raises
+    UserError where it cannot be written, such as on a full disk.
     """
     with _manager(folder, create=True, cleanup_tmp_directories=True) as manager:
         if step in manager.all_steps():
             manager.delete(step)
-        manager.save(step, args=ocp.args.PyTreeSave(tree), force=True)
+        try:
+            manager.save(step, args=ocp.args.PyTreeSave(tree), force=True)
+        except (OSError, ValueError) as error:  # the second is how TensorStore says that a disk is full
+            reason = str(error).splitlines()[0]
+            text = f"{folder}: the checkpoint of step {step} cannot be written ({reason}); make room, then start again"
+            raise UserError(f"{text} to continue") from error
 
 
 def load(folder: str | os.PathLike, step: int, like: Tree = None) -> Tree:

@@ -97,8 +97,11 @@ def open_run(workdir: str | os.PathLike, config: Mapping[str, Any], devices: Seq
     """
     run = RunDirectory(workdir)
     try:
-        run.agree_on(json.loads(json.dumps(config)))
         starts = _read_json(run.path / "environment.json", default=[])
+        if not isinstance(starts, list):
+            text = f"{run.path / 'environment.json'} holds no list of starts; restore it from a copy, or remove it"
+            raise UserError(text)
+        run.agree_on(json.loads(json.dumps(config)))
         _write_json(run.path / "environment.json", [*starts, environment.describe(devices)])
     except BaseException:
         run.close()

@@ -14,6 +14,7 @@ from seal_jax.errors import UserError
 from seal_jax.runs.records import in_bucket
 
 STEP = "step"
+SECONDS_TO_DISK = 5  # until a point can be seen in TensorBoard; its writer's own flush leaves out what is queued
 
 
 class Metrics:
@@ -25,7 +26,8 @@ class Metrics:
         Raises UserError if a project is named and wandb is not installed.
         """
         self._wandb = _start_wandb(epath.Path(folder), wandb_project, dict(config or {})) if wandb_project else None
-        self._writer = tensorboardX.SummaryWriter(os.fspath(folder))
+        seconds = 120 if in_bucket(folder) else SECONDS_TO_DISK  # a bucket gets the whole file again each time
+        self._writer = tensorboardX.SummaryWriter(os.fspath(folder), flush_secs=seconds)
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """Writes each value under its name, such as "reward/mean"; steps may come in any order."""

@@ -17,9 +17,13 @@ Record = dict[str, Any]
 
 
 class Recorder:
-    """The ledgers of the run in `path`. usage() -> counters of the engines, so that stages record what they used."""
+    """The ledgers of the run in `path`.
 
-    def __init__(self, path: epath.Path, usage: Callable[[], dict[str, float]]):
+    usage() -> counters of the engines, so that stages record what they used; activity() -> what these do right now.
+    observers: are told (stage, how much of it is done, figures by name) after every group of records.
+    """
+
+    def __init__(self, path: epath.Path, usage: Callable[[], dict[str, float]], activity: Callable[[], str] = str):
         self.items = Ledger(path / "items.jsonl", keys.ITEM)
         self.rows = Ledger(path / "rows.jsonl", keys.ROW)
         self.edits = Ledger(path / "self_edits.jsonl", keys.EDIT)
@@ -28,7 +32,8 @@ class Recorder:
         self.rollouts = Ledger(path / "rollouts.jsonl", keys.ROLLOUT)
         self.phases = Ledger(path / "phases.jsonl", keys.PHASE)
         self.checkpoints = str(path / "checkpoints")
-        self._usage = usage
+        self.observers: list[Callable[[Stage, int, dict[str, float]], None]] = []
+        self._usage, self._activity = usage, activity
 
     def declare_items(self, items: Sequence[Record]) -> None:
         """Record what the run is about. Raises UserError if it began with other items."""
@@ -55,12 +60,20 @@ class Recorder:
             return
         done = sum(ledger.has_all([key]) for key in wanted)
         earned: list[float] = []
-        with self.phase(stage), Progress(keys.title(stage), len(wanted), done) as progress:
+        with self.phase(stage), Progress(keys.title(stage), len(wanted), done, self._activity) as progress:
             for group in groups:
                 ledger.append(group)
                 if reward is not None:
                     earned += [value for value in map(reward, group) if value is not None]
                 progress.advance(len(group), sum(earned) / len(earned) if earned else None)
+                for observe in self.observers:
+                    observe(stage, progress.done, _figures(group, progress.reward))
+
+    @contextmanager
+    def shown(self, stage: Stage) -> Iterator[Record]:
+        """`phase` of what has no units, with progress."""
+        with self.phase(stage) as facts, Progress(keys.title(stage), activity=self._activity):
+            yield facts
 
     @contextmanager
     def phase(self, stage: Stage) -> Iterator[Record]:
@@ -79,3 +92,15 @@ class Recorder:
     def close(self) -> None:
         for ledger in (self.items, self.rows, self.edits, self.trials, self.ratings, self.rollouts, self.phases):
             ledger.close()
+
+
+def _figures(group: Sequence[Record], reward: float | None) -> dict[str, float]:
+    """Of a group of records: the reward so far, and the mean loss and the share of right answers of this group."""
+    losses = [record["loss"] for record in group if record.get("loss") is not None]
+    verdicts = [verdict for record in group for verdict in record.get("correct") or [] if verdict is not None]
+    found = {} if reward is None else {"reward": reward}
+    if losses:
+        found["loss"] = sum(losses) / len(losses)
+    if verdicts:
+        found["accuracy"] = sum(verdicts) / len(verdicts)
+    return found

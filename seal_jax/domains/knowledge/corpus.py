@@ -278,6 +278,8 @@ def _text(item: Any, field: str, where: str) -> str:
     text = _get(item, field, str, where).strip()
     if not text:
         raise UserError(f"{where}: {field!r} is empty.")
+    if any("\ud800" <= letter <= "\udfff" for letter in text):
+        raise UserError(f"{where}: {field!r} holds half a letter (a lone surrogate such as \\ud83d); write it whole.")
     return text
 
 

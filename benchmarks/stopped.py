@@ -1,0 +1,167 @@
+"""A run that was stopped in every phase is the run that was not: by SIGKILL, SIGTERM, Ctrl-C, and by a full disk.
+
+    PYTHONPATH=.:tests python benchmarks/stopped.py                  # a tiny random model, minutes
+    PYTHONPATH=.:tests python benchmarks/stopped.py --disk           # the disk is full instead (needs root: a tmpfs)
+
+Every phase is stopped twice, where it begins and behind its first records, each time by the next of the three signals.
+Afterwards the run is finished, and records, tables and checkpoints are compared with those of a run without a stop.
+"""
+
+import argparse
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import tiny_run
+from kill_resume import differences
+
+from seal_jax import main
+from seal_jax.experiments import assemble, rounds  # noqa: F401  (imported once, before the processes part)
+from seal_jax.report import watch  # noqa: F401
+from seal_jax.runs import keys
+from seal_jax.runs.ledger import Ledger
+from seal_jax.runs.recorder import Recorder
+
+SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
+AT_BEGIN, BEHIND_RECORDS = "where it begins", "behind its first records"
+
+
+def stop_points(phases: list[str]) -> list[tuple[str, str]]:
+    return [(phase, point) for phase in phases for point in (AT_BEGIN, BEHIND_RECORDS)]
+
+
+@contextmanager
+def waiting_at(phase: str, point: str, reached) -> None:
+    """In this process, call reached() in a phase."""
+    enter, append, inside = Recorder.phase, Ledger.append, [None]
+
+    @contextmanager
+    def entered(self, stage):
+        inside[0] = keys.title(stage)
+        if (inside[0], AT_BEGIN) == (phase, point):
+            reached()
+        with enter(self, stage) as facts:
+            yield facts
+        inside[0] = None
+
+    def appended(self, records):
+        append(self, records)
+        if (inside[0], BEHIND_RECORDS) == (phase, point):
+            reached()
+
+    Recorder.phase, Ledger.append = entered, appended
+    yield
+
+
+def child(values: dict, folder: Path, stop: tuple[str, str] | None, reached) -> int:
+    """A run in a process of its own -> its id; it calls reached() at its stop."""
+    sys.stdout.flush()
+    process = os.fork()
+    if process:
+        return process
+    os.setpgid(0, 0)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    with open(folder.parent / "log", "a") as log:
+        os.dup2(log.fileno(), 1)
+        os.dup2(log.fileno(), 2)
+    main.read_flags = lambda argv: (values, str(folder))
+    with waiting_at(*(stop or ("", "")), reached):
+        os._exit(main.main(["seal_jax"]))
+
+
+def signalled(values: dict, folder: Path, stop: tuple[str, str], number: int) -> str:
+    """Start the run, stop it by a signal -> how it ended; '' where it never came to that point."""
+    read_end, write_end = os.pipe()
+
+    def reached() -> None:
+        os.write(write_end, b"x")
+        time.sleep(3600)
+
+    process = child(values, folder, stop, reached)
+    os.close(write_end)
+    came = os.read(read_end, 1)  # nothing where the process has ended
+    os.close(read_end)
+    if came:
+        os.kill(process, SIGNALS[number % 3])
+    status = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+    expected = {signal.SIGKILL: -9, signal.SIGTERM: -15, signal.SIGINT: 130}[SIGNALS[number % 3]]
+    if came and status != expected:
+        raise SystemExit(f"{stop}: ended with {status}, not {expected}; see {folder.parent / 'log'}")
+    return SIGNALS[number % 3].name if came else ""
+
+
+def filled(values: dict, folder: Path, stop: tuple[str, str], number: int) -> str:
+    """Start the run, fill its disk on the way -> how it ended."""
+    filler = folder.parent / "filler"
+
+    def reached() -> None:
+        with open(filler, "ab", buffering=0) as file:
+            size = 1 << 20
+            while size:
+                try:
+                    file.write(b"\0" * size)
+                except OSError:
+                    size //= 2
+
+    process = child(values, folder, stop, reached)
+    status = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+    full = filler.exists()
+    filler.unlink(missing_ok=True)
+    if full and status != 2:
+        raise SystemExit(f"{stop}: a full disk ended the run with {status}, not 2; see {folder.parent / 'log'}")
+    return "full disk" if full else ""
+
+
+def finished(values: dict, folder: Path) -> None:
+    status = os.waitstatus_to_exitcode(os.waitpid(child(values, folder, None, None), 0)[1])
+    if status:
+        raise SystemExit(f"the run ended with status {status}; see {folder.parent / 'log'}")
+
+
+def compare(home: Path, disk: Path, how) -> None:
+    """Stop a tiny run everywhere, print what happened, and end with status 1 where anything differs."""
+    (home / "cache").mkdir()
+    tiny_run.make_model(home / "policy")
+    tiny_run.make_passages(home / "train.json", "Bo")
+    tiny_run.make_passages(home / "evaluation.json", "Cu")
+    values = tiny_run.tiny_values(home, outer={"rounds": 2})
+    whole, stopped = home / "runs" / "whole", disk / "stopped"
+    whole.parent.mkdir()
+    finished(values, whole)
+    titles = list(dict.fromkeys(keys.title(keys.Stage(r["split"], r["arm"], r["round"], r["purpose"]))
+                                for r in tiny_run.read(whole / "phases.jsonl")))  # fmt: skip
+    stops = 0
+    for number, stop in enumerate(stop_points(titles)):
+        ended = how(values, stopped, stop, number)
+        stops += bool(ended)
+        print(f"{stop[0]}, {stop[1]}: {ended or 'has no such point'}", flush=True)
+    finished(values, stopped)
+    found = differences(whole, stopped)
+    print(f"{stops} stops in {len(titles)} phases: " + (f"different: {', '.join(found)}" if found else "no difference"))
+    raise SystemExit(bool(found))
+
+
+def run() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--disk", action="store_true", help="fill the disk instead of sending signals")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        home = Path(temporary)
+        disk = home / "disk"
+        disk.mkdir()
+        if not options.disk:
+            compare(home, disk, signalled)
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", str(disk)], check=True)
+        try:
+            compare(home, disk, filled)
+        finally:
+            subprocess.run(["umount", str(disk)], check=True)
+
+
+if __name__ == "__main__":
+    run()
