@@ -10,7 +10,7 @@ from tokenizers import AddedToken, Regex, decoders, models, pre_tokenizers, trai
 from tokenizers import Tokenizer as Backend
 from transformers import PreTrainedTokenizerFast
 
-from seal_jax.model.hf_config import model_config
+from seal_jax.model.hf_config import ARCHITECTURES, model_config
 from seal_jax.model.layout import DTYPES, leaves
 from seal_jax.model.tokenizer import Tokenizer
 
@@ -56,11 +56,13 @@ def tiny_tokenizer() -> Tokenizer:
 
 
 def tiny_config(kind: str, tied: bool = False, vocab: int = 400, **changes) -> dict:
-    """config.json of a two-layer model, 'llama' (with Llama 3 scaling), 'qwen2' or 'qwen3'."""
+    """config.json of a two-layer model of one of ARCHITECTURES.
+
+    'llama' has Llama 3's scaling, 'mistral' a window, 'smollm3' a layer without rotary positions, and 'gemma3_text' a
+    local layer and a global one, which is scaled.
+    """
     config = {
-        "architectures": [
-            {"llama": "LlamaForCausalLM", "qwen2": "Qwen2ForCausalLM", "qwen3": "Qwen3ForCausalLM"}[kind]
-        ],
+        "architectures": [ARCHITECTURES[kind]],
         "model_type": kind,
         "vocab_size": vocab,
         "hidden_size": 64,
@@ -68,7 +70,7 @@ def tiny_config(kind: str, tied: bool = False, vocab: int = 400, **changes) -> d
         "num_hidden_layers": 2,
         "num_attention_heads": 4,
         "num_key_value_heads": 2,
-        "head_dim": 32 if kind == "qwen3" else 16,
+        "head_dim": 32 if kind in ("qwen3", "gemma3_text") else 16,
         "max_position_embeddings": 512,
         "rms_norm_eps": 1e-5,
         "rope_theta": 1000.0,
@@ -79,7 +81,20 @@ def tiny_config(kind: str, tied: bool = False, vocab: int = 400, **changes) -> d
         "eos_token_id": 2,
         "pad_token_id": 2,
     }
-    return config | changes
+    more = {
+        "mistral": {"sliding_window": 16},
+        "smollm3": {"no_rope_layers": [1, 0]},
+        "gemma3_text": {
+            "hidden_activation": "gelu_pytorch_tanh",
+            "query_pre_attn_scalar": 24,
+            "sliding_window": 8,
+            "sliding_window_pattern": 2,
+            "layer_types": ["sliding_attention", "full_attention"],
+            "rope_local_base_freq": 100.0,
+            "rope_scaling": {"rope_type": "linear", "factor": 8.0},
+        },
+    }
+    return config | more.get(kind, {}) | changes
 
 
 def random_params(hf_config: dict, seed: int = 0, dtype: str = "float32") -> dict:
@@ -104,7 +119,7 @@ def write_gguf(
 
     `changes`: `quant` {name: GGMLQuantizationType}, `raw` {name: (bytes, type)} for blocks that are there already.
     """
-    kind = hf_config["model_type"]
+    kind = hf_config["model_type"].removesuffix("_text")
     writer = gguf.GGUFWriter(path, kind)
     writer.add_block_count(hf_config["num_hidden_layers"])
     writer.add_context_length(hf_config["max_position_embeddings"])
@@ -118,8 +133,14 @@ def write_gguf(
     writer.add_vocab_size(hf_config["vocab_size"])
     if kind == "llama":
         writer.add_rope_dimension_count(hf_config["head_dim"])
+    if kind == "gemma3":
+        writer.add_sliding_window(hf_config["sliding_window"])
+        writer.add_uint32("gemma3.attention.sliding_window_pattern", hf_config["sliding_window_pattern"])
+        writer.add_float32("gemma3.rope.freq_base_swa", hf_config["rope_local_base_freq"])
+        writer.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
+        writer.add_rope_scaling_factor(hf_config["rope_scaling"]["factor"])
     _add_tokenizer(writer, tokenizer, pre)
-    if hf_config.get("rope_scaling"):
+    if kind == "llama" and hf_config.get("rope_scaling"):
         writer.add_tensor("rope_freqs.weight", rope_divisors(hf_config))
     names = gguf.get_tensor_name_map(gguf.MODEL_ARCH[kind.upper()], hf_config["num_hidden_layers"])
     for name, tensor in tensors.items():
@@ -128,7 +149,9 @@ def write_gguf(
             blocks, quant = changes["raw"][name]
             writer.add_tensor(stored, blocks, raw_dtype=quant)
             continue
-        if kind == "llama" and name.endswith(("q_proj.weight", "k_proj.weight")):
+        if kind == "gemma3" and name.endswith("norm.weight"):
+            tensor = tensor + np.float32(1)
+        if kind in ("llama", "smollm3") and name.endswith(("q_proj.weight", "k_proj.weight")):
             heads = hf_config["num_attention_heads" if "q_proj" in name else "num_key_value_heads"]
             rows = tensor.shape[0] // heads // 2
             tensor = tensor.reshape(heads, 2, rows, tensor.shape[1]).swapaxes(1, 2).reshape(tensor.shape)
