@@ -6,7 +6,7 @@ from pathlib import Path
 
 import gguf
 import numpy as np
-from tokenizers import AddedToken, Regex, decoders, models, pre_tokenizers, trainers
+from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers, trainers
 from tokenizers import Tokenizer as Backend
 from transformers import PreTrainedTokenizerFast
 
@@ -19,6 +19,11 @@ TEMPLATE = (
     "{% if messages[0]['role'] != 'system' %}<|im_start|>system\nBe brief.<|im_end|>\n{% endif %}"
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+GEMMA_TEMPLATE = (
+    "{{ bos_token }}{% for m in messages %}<start_of_turn>{{ 'model' if m['role'] == 'assistant' else m['role'] }}\n"
+    "{{ m['content'] | trim }}<end_of_turn>\n{% endfor %}"
+    "{% if add_generation_prompt %}<start_of_turn>model\n{% endif %}"
 )
 LLAMA3_ROPE = {
     "rope_type": "llama3",
@@ -139,7 +144,10 @@ def write_gguf(
         writer.add_float32("gemma3.rope.freq_base_swa", hf_config["rope_local_base_freq"])
         writer.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
         writer.add_rope_scaling_factor(hf_config["rope_scaling"]["factor"])
-    _add_tokenizer(writer, tokenizer, pre)
+    if kind == "gemma3":
+        _add_sentencepiece(writer, hf_config["vocab_size"])
+    else:
+        _add_tokenizer(writer, tokenizer, pre)
     if kind == "llama" and hf_config.get("rope_scaling"):
         writer.add_tensor("rope_freqs.weight", rope_divisors(hf_config))
     names = gguf.get_tensor_name_map(gguf.MODEL_ARCH[kind.upper()], hf_config["num_hidden_layers"])
@@ -176,6 +184,30 @@ def _add_tokenizer(writer: gguf.GGUFWriter, tokenizer: Tokenizer, pre: str) -> N
     writer.add_pad_token_id(tokenizer.pad_id)
     writer.add_add_bos_token(False)
     writer.add_chat_template(tokenizer.hf.chat_template)
+
+
+def _add_sentencepiece(writer: gguf.GGUFWriter, size: int) -> None:
+    """The metadata of a vocabulary such as Gemma's: special tokens, runs of line ends and of spaces that stay together,
+    bytes, and what a BPE learns from a few lines, best first."""
+    backend = Backend(models.BPE())
+    backend.normalizer = normalizers.Replace(" ", "\u2581")
+    backend.pre_tokenizer = pre_tokenizers.Split("\u2581", behavior="merged_with_next")
+    backend.train_from_iterator([_TEXT] * 3, trainers.BpeTrainer(vocab_size=size - 266, show_progress=False))
+    special = ["<pad>", "<eos>", "<bos>", "<unk>", "<start_of_turn>", "<end_of_turn>"]
+    runs = ["\n\n", "\n\n\n", "  ", "   "]
+    learned = sorted(set(backend.get_vocab()), key=backend.get_vocab().get)
+    tokens = [*special, *runs, *(f"<0x{byte:02X}>" for byte in range(256)), *learned]
+    types = [3] * len(special) + [4] * len(runs) + [6] * 256 + [1] * len(learned)
+    writer.add_tokenizer_model("llama")
+    writer.add_tokenizer_pre("default")
+    writer.add_token_list(tokens)
+    writer.add_token_scores([-1000.0 if kind != 1 else -float(number) for number, kind in enumerate(types)])
+    writer.add_token_types(types)
+    for number, name in enumerate(("pad", "eos", "bos", "unk")):
+        getattr(writer, f"add_{name}_token_id")(number)
+    writer.add_add_bos_token(True)
+    writer.add_add_space_prefix(False)
+    writer.add_chat_template(GEMMA_TEMPLATE)
 
 
 def _merges(serialized: str) -> list[str]:
