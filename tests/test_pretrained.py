@@ -255,6 +255,20 @@ def test_bad_config_is_a_user_error(folder, change, words):
         load(str(folder), "float32")
 
 
+def test_a_token_for_images_needs_no_embedding(tmp_path):
+    tokenizer = tiny_tokenizer()
+    hf = tiny_config("gemma3_text", vocab=len(tokenizer.hf))
+    for token in ("<image_soft_token>", "<other>"):
+        tokenizer.hf.add_tokens([token], special_tokens=True)
+        folder = tmp_path / token.strip("<>")
+        save_merged(folder, random_params(hf), model_config(hf, "config"), tokenizer, hf)
+        if token != "<other>":
+            assert len(load(str(folder), "float32").tokenizer.hf) == hf["vocab_size"] + 1
+        else:
+            with pytest.raises(UserError, match="embeddings"):
+                load(str(folder), "float32")
+
+
 def test_bad_folder_is_a_user_error(folder, tmp_path):
     def broken(name, damage, words):
         copy = tmp_path / name

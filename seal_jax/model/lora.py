@@ -1,4 +1,4 @@
-"""LoRA adapters: a pytree beside the base weights, `y = x W + (x A) B * alpha / rank` (arXiv 2106.09685).
+"""LoRA adapters: a pytree beside the base weights, `y = x W + (x A) B * scale` (arXiv 2106.09685).
 
 An adapter is the `lora` collection of model/transformer.py: `{'layers': {proj: {'A': [L, in, R], 'B': [L, R, out]}}}`.
 """

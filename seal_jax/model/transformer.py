@@ -243,7 +243,7 @@ class Block(nn.Module):
 
 
 class Transformer(nn.Module):
-    """The decoder. `lora_scale` is alpha / rank of the adapters it will be applied with; `remat` recomputes each block
+    """The decoder. `lora_scale` is the scale of the adapters it will be applied with; `remat` recomputes each block
     in the backward pass, which trades a third more FLOPs for the activations of L-1 layers."""
 
     config: ModelConfig
