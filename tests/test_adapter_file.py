@@ -1,6 +1,7 @@
 """An adapter that was written as PEFT reads it is read back as it was; what is no such folder is one sentence."""
 
 import json
+from dataclasses import replace
 
 import jax
 import numpy as np
@@ -19,10 +20,14 @@ def folder(tmp_path):
     return tmp_path / "adapter", adapter
 
 
-def test_read_back(folder):
+def test_read_back(folder, tmp_path):
     read, lora, base = read_adapter(folder[0])
     jax.tree.map(np.testing.assert_array_equal, read, folder[1])
     assert (lora, base) == (LORA, "a/base")
+    stabilised = replace(LORA, rslora=True)
+    assert stabilised.scale == LORA.alpha / LORA.rank**0.5 != LORA.scale
+    save_adapter(tmp_path / "stabilised", folder[1], stabilised, "a/base")
+    assert read_adapter(tmp_path / "stabilised")[1] == stabilised
 
 
 @pytest.mark.parametrize(

@@ -41,13 +41,20 @@ def logits(hf, params, adapter=None, scale=1.0):
 
 @pytest.mark.parametrize(
     ("kind", "targets"),
-    [("llama", PROJECTIONS), ("qwen2", PROJECTIONS), ("qwen2", ("q_proj", "v_proj")), ("qwen3", PROJECTIONS)],
+    [
+        ("llama", PROJECTIONS),
+        ("qwen2", PROJECTIONS),
+        ("qwen2", ("q_proj", "v_proj")),
+        ("qwen3", PROJECTIONS),
+        ("smollm3", PROJECTIONS),
+        ("gemma3_text", PROJECTIONS),
+    ],
 )
 def test_adapter_in_peft_gives_our_logits(tmp_path, tokenizer, kind, targets):
     torch = pytest.importorskip("torch", reason="PEFT runs on torch")
     peft = pytest.importorskip("peft", reason="the reference for adapters")
     transformers = pytest.importorskip("transformers")
-    lora = LoraConfig(4, 10.0, targets)
+    lora = LoraConfig(4, 10.0, targets, rslora=kind == "smollm3")
     hf, params, adapter = adapted(kind, lora)
     save_merged(tmp_path / "base", params, model_config(hf, "config"), tokenizer, hf)
     save_adapter(tmp_path / "adapter", adapter, lora, str(tmp_path / "base"))
@@ -61,7 +68,7 @@ def test_adapter_in_peft_gives_our_logits(tmp_path, tokenizer, kind, targets):
     assert np.abs(ours - logits(hf, params)).max() > 0.1  # it does something
 
 
-@pytest.mark.parametrize("kind", ["llama", "qwen2", "qwen3"])
+@pytest.mark.parametrize("kind", ["llama", "qwen2", "qwen3", "gemma3_text"])
 def test_merged_in_transformers_gives_our_logits(tmp_path, tokenizer, kind):
     torch = pytest.importorskip("torch", reason="the reference is torch's")
     transformers = pytest.importorskip("transformers")

@@ -130,7 +130,10 @@ def test_weights_of_published_models():
     """Their parameters, in billions, as published."""
     sizes = {"Qwen/Qwen2.5-7B": 7.616, "Qwen/Qwen2.5-3B": 3.086, "meta-llama/Llama-3.2-1B": 1.236,
              "Qwen/Qwen2.5-72B": 72.706, "meta-llama/Llama-3.2-3B": 3.213, "Qwen/Qwen2.5-0.5B": 0.494,
-             "Qwen/Qwen2.5-1.5B": 1.544, "smollm2-135m-instruct": 0.1345}  # fmt: skip
+             "Qwen/Qwen2.5-1.5B": 1.544, "smollm2-135m-instruct": 0.1345,
+             "google/gemma-3-270m": 0.2681, "google/gemma-3-1b": 0.99989, "HuggingFaceTB/SmolLM3-3B": 3.075,
+             "mistralai/Mistral-7B-v0.3": 7.248}  # fmt: skip
+    assert architecture("google/gemma-3-1b-it") == architecture("google/gemma-3-1b")
     assert sizes.keys() == PUBLISHED.keys()
     for name, billions in sizes.items():
         leaves = jax.tree.leaves(abstract_weights(architecture(name), "bfloat16"))

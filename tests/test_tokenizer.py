@@ -189,6 +189,37 @@ def test_other_rules_agree_with_transformers(tmp_path, pre):
         assert ours.encode(text) == expected, repr(text)
 
 
+def test_sentencepiece_agrees_with_transformers(tmp_path):
+    """A vocabulary without merges, such as Gemma's; from a folder it is the same."""
+    pytest.importorskip("torch", reason="transformers reads GGUF with torch")
+    hf = tiny_config("gemma3_text")
+    tensors = dict(to_tensors(model_config(hf, "config"), random_params(hf)))
+    write_gguf(tmp_path / "m.gguf", hf, tensors, tiny_tokenizer())
+    metadata = gguf_file.read(tmp_path / "m.gguf")[0]
+    ours = tokenizer_from_gguf(metadata, "m.gguf")
+    theirs = AutoTokenizer.from_pretrained(tmp_path, gguf_file="m.gguf")
+    ours.save(tmp_path)
+    again = tokenizer_from_folder(tmp_path)
+    texts = [*strings(), "The ferry to Arlo", " the  ferry   leaves    at 7:45", "a\n\nb\n\n\nc"]
+    for text in texts:
+        ids = ours.encode(text)
+        assert ids == theirs.encode(text, add_special_tokens=False) == again.encode(text), repr(text)
+        assert ours.decode(ids) == again.decode(ids) == text
+    names = ours.hf.convert_ids_to_tokens
+    assert names(ours.encode("ï∂")) == ["ï", "<0xE2>", "<0x88>", "<0x82>"]
+    assert max(len(ours.encode(text)) / len(text.encode()) for text in texts[-3:]) < 0.7  # and is joined, not spelled
+    prompt = ours.encode_prompt(Prompt("a  b", chat=True))
+    assert ours.hf.decode(prompt) == "<bos><start_of_turn>user\na  b<end_of_turn>\n<start_of_turn>model\n"
+    assert names(sorted(ours.stop_ids)) == ["<eos>", "<end_of_turn>"] and ours.pad_id == 0
+    assert names(ours.encode_prompt(Prompt("a", chat=False))) == ["<bos>", "a"]
+    prefixed = tokenizer_from_gguf(Changed(metadata, {"add_space_prefix": True}), "m.gguf")
+    assert names(prefixed.encode("ferry to")) == names(ours.encode(" ferry to"))
+    assert prefixed.decode(prefixed.encode("ferry to")) == "ferry to"
+    for tokenizer in (ours, prefixed):
+        ids, _ = tokenizer.encode_example(Example(None, " ferry to", closing=False))
+        assert names(ids[1:]) == names(ours.encode(" ferry to"))
+
+
 def test_rules_differ_in_how_digits_stay_together(tmp_path):
     words = {pre: tiny_gguf(tmp_path, pre) for pre in ("smollm", "qwen2", "llama-bpe", "gpt-2")}
     split = {
@@ -239,8 +270,9 @@ def test_end_of_turn_comes_from_the_template():
 
 
 def test_templates_see_no_clock_and_do_not_think():
-    tokenizer = with_template("{{ date_string }} {{ enable_thinking }} {{ messages[0]['content'] }}")
-    assert tokenizer.decode(tokenizer.encode_prompt(Prompt("Hi", chat=True))) == "26 Jul 2024 False Hi"
+    asks = "{{ date_string }} {{ strftime_now('%d %B') }} {{ enable_thinking }} {{ messages[0]['content'] }}"
+    tokenizer = with_template(asks)
+    assert tokenizer.decode(tokenizer.encode_prompt(Prompt("Hi", chat=True))) == "26 Jul 2024 26 July False Hi"
 
 
 def test_generation_config_adds_stops(tmp_path):
@@ -281,7 +313,7 @@ def test_bad_input_is_a_user_error(tmp_path):
         hf.eos_token = None
         Tokenizer(hf, "model")
     for field, value, words in (
-        ("model", "llama", "'llama'; only byte-level BPE"),
+        ("model", "bert", "'bert'; only byte-level BPE"),
         ("pre", "viking", "'viking'; supported are"),
         ("merges", ["Arlo ferry"], "do not fit the tokens"),
         ("eos_token_id", 9999, r"9999, but there are only \d+ tokens"),

@@ -1,6 +1,7 @@
 """The decoder: layout of its weights, attention, rotary positions, the cache, left padding, remat."""
 
 import functools
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +13,8 @@ from tiny_training import LORA, VOCAB, random_adapter, stack, tiny_model
 from seal_jax.model import transformer
 from seal_jax.model.layout import leaves
 from seal_jax.model.lora import PROJECTIONS
-from seal_jax.model.transformer import Prompts, RMSNorm, Transformer, make_room
+from seal_jax.model.rope import Rope
+from seal_jax.model.transformer import LayerKind, Prompts, RMSNorm, Transformer, make_room
 
 TOKENS = np.random.default_rng(0).integers(3, VOCAB, (3, 21)).astype(np.int32)
 
@@ -33,7 +35,7 @@ def close(left, right, tolerance=2e-5):
 # Weights
 
 
-@pytest.mark.parametrize(("kind", "tied"), [("llama", True), ("qwen2", False), ("qwen3", False)])
+@pytest.mark.parametrize(("kind", "tied"), [("llama", True), ("qwen2", False), ("qwen3", False), ("gemma3_text", True)])
 def test_weights_are_laid_out_as_documented(kind, tied):
     config, _ = tiny_model(kind, tied=tied)
     shapes = jax.eval_shape(Transformer(config).init, jax.random.key(0), TOKENS)
@@ -62,10 +64,10 @@ def test_attention_equals_a_loop_over_heads():
             scores = q[b, head].astype(float) @ k[b, head // 3].T / np.sqrt(8)
             weights = np.where(mask[b], np.exp(scores), 0)
             expected[b, :, head * 8 : head * 8 + 8] = weights / weights.sum(-1, keepdims=True) @ v[b, head // 3]
-    close(transformer.attend(q, [(k, v)], [mask]), expected)
+    close(transformer.attend(q, [(k, v)], [mask], 8**-0.5), expected)
     for cut in (1, 4):  # the same keys in two parts
         parts = [(k[:, :, :cut], v[:, :, :cut]), (k[:, :, cut:], v[:, :, cut:])]
-        close(transformer.attend(q, parts, [mask[:, :, :cut], mask[:, :, cut:]]), expected)
+        close(transformer.attend(q, parts, [mask[:, :, :cut], mask[:, :, cut:]], 8**-0.5), expected)
 
 
 def test_rows_that_share_keys_attend_to_them_as_if_each_had_its_own():
@@ -75,17 +77,17 @@ def test_rows_that_share_keys_attend_to_them_as_if_each_had_its_own():
     shared = [rng.standard_normal((2, 2, 7, 8)).astype(np.float32) for _ in range(2)]
     seen = rng.random((2, 2, 7)) < 0.7
     causal = np.broadcast_to(np.tril(np.ones((2, 2), bool)), (6, 2, 2))
-    got = transformer.attend(q, [shared, (k, v)], [seen, causal])
+    got = transformer.attend(q, [shared, (k, v)], [seen, causal], 0.3)
     both = zip(shared, (k, v), strict=True)
     whole = [np.concatenate([np.repeat(part, 3, axis=0), own], axis=2) for part, own in both]
     mask = np.concatenate([np.repeat(seen, 3, axis=0), causal], axis=2)
-    close(got, transformer.attend(q, [whole], [mask]))
+    close(got, transformer.attend(q, [whole], [mask], 0.3))
 
 
 def test_attention_is_safe_with_large_scores():
     big = jnp.full((1, 1, 3, 4), 100.0)
     value = jnp.arange(12.0).reshape(1, 1, 3, 4)
-    out = transformer.attend(big, [(big, value)], [np.ones((1, 3, 3), bool)])
+    out = transformer.attend(big, [(big, value)], [np.ones((1, 3, 3), bool)], 0.5)
     close(out[0], np.tile(value[0, 0].mean(0), (3, 1)))
 
 
@@ -93,17 +95,18 @@ def test_rotary_frequencies_and_their_llama_3_scaling():
     for kind, divisors in (("qwen2", 1.0), ("llama", rope_divisors(tiny_config("llama")))):
         config, _ = tiny_model(kind)
         expected = 1000.0 ** (-np.arange(0, 16, 2) / 16) / divisors
-        np.testing.assert_allclose(transformer.rope_frequencies(config), expected, rtol=1e-6)
+        (kind,) = config.kinds
+        np.testing.assert_allclose(kind.rope.frequencies(16), expected, rtol=1e-6)
     assert len(set(np.round(divisors, 3))) > 2  # kept, between, and divided by the factor
 
 
 def test_rotation_tells_distances_only():
     rng = np.random.default_rng(2)
     q, k = (jnp.asarray(rng.standard_normal((1, 1, 1, 8)), jnp.float32) for _ in range(2))
-    frequencies = jnp.array([1.0, 0.3, 0.1, 0.01])
 
     def score(at, other):
-        turned = [transformer.rotate(x, place * frequencies[None, None]) for x, place in ((q, at), (k, other))]
+        places = (q, at), (k, other)
+        turned = [transformer.rotate(x, transformer.turns(Rope(100.0), jnp.array([[place]]), 8)) for x, place in places]
         return float((turned[0] * turned[1]).sum())
 
     assert abs(score(9, 4) - score(25, 20)) < 1e-5
@@ -128,6 +131,19 @@ def test_a_token_sees_only_those_before_it():
     before, after = full(model, {"params": base}, TOKENS), full(model, {"params": base}, changed)
     np.testing.assert_array_equal(before[:, :10], after[:, :10])
     assert np.abs(before[:, 10:] - after[:, 10:]).max(axis=(0, 2)).min() > 1e-3
+
+
+def test_a_window_ends_what_a_token_sees():
+    """A token of two layers with windows of 3 is reached from 4 before it, and of a layer without one from all."""
+    config, base = tiny_model("mistral", sliding_window=3)
+    changed = TOKENS.copy()
+    changed[:, 5] = (changed[:, 5] + 1) % VOCAB
+    variables = {"params": base}
+    for window, reached in ((3, 10), (None, 21)):
+        layers = tuple(replace(layer, window=window) for layer in config.layers)
+        model = Transformer(replace(config, layers=layers))
+        difference = np.abs(full(model, variables, TOKENS) - full(model, variables, changed)).max(axis=(0, 2))
+        assert difference[5:reached].min() > 1e-3 and not difference[reached:].any()
 
 
 def test_bfloat16_is_near_float32():
@@ -160,10 +176,13 @@ def in_pieces(model, variables, tokens, pieces, start):
     return np.asarray(model.apply({"params": variables["params"]}, hidden, method="logits"))
 
 
-@pytest.mark.parametrize("kind", ["llama", "qwen3"])
+@pytest.mark.parametrize("kind", ["llama", "qwen3", "gemma3_text"])
 def test_the_cache_changes_nothing(kind):
-    """Fed in pieces, by rows that begin in different slots, with adapters: as all at once without padding."""
+    """Fed in pieces, by rows that begin in different slots, with adapters: as all at once without padding. Gemma's
+    global layer is one without rotary positions here, and its window ends among the prompts and among what is new."""
     config, base = tiny_model(kind)
+    if len(config.kinds) > 1:
+        config = replace(config, layers=(config.layers[0], LayerKind(None)))
     model = Transformer(config, LORA.scale)
     variables = {"params": base, "lora": random_adapter(base)}
     start = [0, 9, 9]
@@ -280,7 +299,7 @@ def test_blocks_save_memory(monkeypatch):
     def needs():
         q, k = jnp.zeros((1, 4, 2048, 16)), jnp.zeros((1, 2, 2048, 16))
         mask = jnp.ones((1, 2048, 2048), bool)
-        loss = jax.grad(lambda q, k, mask: (transformer.attend(q, [(k, k)], [mask]) ** 2).sum())
+        loss = jax.grad(lambda q, k, mask: (transformer.attend(q, [(k, k)], [mask], 0.25) ** 2).sum())
         return jax.jit(loss).lower(q, k, mask).compile().memory_analysis().temp_size_in_bytes
 
     in_blocks = needs()

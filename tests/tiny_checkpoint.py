@@ -6,11 +6,11 @@ from pathlib import Path
 
 import gguf
 import numpy as np
-from tokenizers import AddedToken, Regex, decoders, models, pre_tokenizers, trainers
+from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers, trainers
 from tokenizers import Tokenizer as Backend
 from transformers import PreTrainedTokenizerFast
 
-from seal_jax.model.hf_config import model_config
+from seal_jax.model.hf_config import ARCHITECTURES, model_config
 from seal_jax.model.layout import DTYPES, leaves
 from seal_jax.model.tokenizer import Tokenizer
 
@@ -19,6 +19,11 @@ TEMPLATE = (
     "{% if messages[0]['role'] != 'system' %}<|im_start|>system\nBe brief.<|im_end|>\n{% endif %}"
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+GEMMA_TEMPLATE = (
+    "{{ bos_token }}{% for m in messages %}<start_of_turn>{{ 'model' if m['role'] == 'assistant' else m['role'] }}\n"
+    "{{ m['content'] | trim }}<end_of_turn>\n{% endfor %}"
+    "{% if add_generation_prompt %}<start_of_turn>model\n{% endif %}"
 )
 LLAMA3_ROPE = {
     "rope_type": "llama3",
@@ -56,11 +61,13 @@ def tiny_tokenizer() -> Tokenizer:
 
 
 def tiny_config(kind: str, tied: bool = False, vocab: int = 400, **changes) -> dict:
-    """config.json of a two-layer model, 'llama' (with Llama 3 scaling), 'qwen2' or 'qwen3'."""
+    """config.json of a two-layer model of one of ARCHITECTURES.
+
+    'llama' has Llama 3's scaling, 'mistral' a window, 'smollm3' a layer without rotary positions, and 'gemma3_text' a
+    local layer and a global one, which is scaled.
+    """
     config = {
-        "architectures": [
-            {"llama": "LlamaForCausalLM", "qwen2": "Qwen2ForCausalLM", "qwen3": "Qwen3ForCausalLM"}[kind]
-        ],
+        "architectures": [ARCHITECTURES[kind]],
         "model_type": kind,
         "vocab_size": vocab,
         "hidden_size": 64,
@@ -68,7 +75,7 @@ def tiny_config(kind: str, tied: bool = False, vocab: int = 400, **changes) -> d
         "num_hidden_layers": 2,
         "num_attention_heads": 4,
         "num_key_value_heads": 2,
-        "head_dim": 32 if kind == "qwen3" else 16,
+        "head_dim": 32 if kind in ("qwen3", "gemma3_text") else 16,
         "max_position_embeddings": 512,
         "rms_norm_eps": 1e-5,
         "rope_theta": 1000.0,
@@ -79,7 +86,20 @@ def tiny_config(kind: str, tied: bool = False, vocab: int = 400, **changes) -> d
         "eos_token_id": 2,
         "pad_token_id": 2,
     }
-    return config | changes
+    more = {
+        "mistral": {"sliding_window": 16},
+        "smollm3": {"no_rope_layers": [1, 0]},
+        "gemma3_text": {
+            "hidden_activation": "gelu_pytorch_tanh",
+            "query_pre_attn_scalar": 24,
+            "sliding_window": 8,
+            "sliding_window_pattern": 2,
+            "layer_types": ["sliding_attention", "full_attention"],
+            "rope_local_base_freq": 100.0,
+            "rope_scaling": {"rope_type": "linear", "factor": 8.0},
+        },
+    }
+    return config | more.get(kind, {}) | changes
 
 
 def random_params(hf_config: dict, seed: int = 0, dtype: str = "float32") -> dict:
@@ -104,7 +124,7 @@ def write_gguf(
 
     `changes`: `quant` {name: GGMLQuantizationType}, `raw` {name: (bytes, type)} for blocks that are there already.
     """
-    kind = hf_config["model_type"]
+    kind = hf_config["model_type"].removesuffix("_text")
     writer = gguf.GGUFWriter(path, kind)
     writer.add_block_count(hf_config["num_hidden_layers"])
     writer.add_context_length(hf_config["max_position_embeddings"])
@@ -118,8 +138,17 @@ def write_gguf(
     writer.add_vocab_size(hf_config["vocab_size"])
     if kind == "llama":
         writer.add_rope_dimension_count(hf_config["head_dim"])
-    _add_tokenizer(writer, tokenizer, pre)
-    if hf_config.get("rope_scaling"):
+    if kind == "gemma3":
+        writer.add_sliding_window(hf_config["sliding_window"])
+        writer.add_uint32("gemma3.attention.sliding_window_pattern", hf_config["sliding_window_pattern"])
+        writer.add_float32("gemma3.rope.freq_base_swa", hf_config["rope_local_base_freq"])
+        writer.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
+        writer.add_rope_scaling_factor(hf_config["rope_scaling"]["factor"])
+    if kind == "gemma3":
+        _add_sentencepiece(writer, hf_config["vocab_size"])
+    else:
+        _add_tokenizer(writer, tokenizer, pre)
+    if kind == "llama" and hf_config.get("rope_scaling"):
         writer.add_tensor("rope_freqs.weight", rope_divisors(hf_config))
     names = gguf.get_tensor_name_map(gguf.MODEL_ARCH[kind.upper()], hf_config["num_hidden_layers"])
     for name, tensor in tensors.items():
@@ -128,7 +157,9 @@ def write_gguf(
             blocks, quant = changes["raw"][name]
             writer.add_tensor(stored, blocks, raw_dtype=quant)
             continue
-        if kind == "llama" and name.endswith(("q_proj.weight", "k_proj.weight")):
+        if kind == "gemma3" and name.endswith("norm.weight"):
+            tensor = tensor + np.float32(1)
+        if kind in ("llama", "smollm3") and name.endswith(("q_proj.weight", "k_proj.weight")):
             heads = hf_config["num_attention_heads" if "q_proj" in name else "num_key_value_heads"]
             rows = tensor.shape[0] // heads // 2
             tensor = tensor.reshape(heads, 2, rows, tensor.shape[1]).swapaxes(1, 2).reshape(tensor.shape)
@@ -153,6 +184,30 @@ def _add_tokenizer(writer: gguf.GGUFWriter, tokenizer: Tokenizer, pre: str) -> N
     writer.add_pad_token_id(tokenizer.pad_id)
     writer.add_add_bos_token(False)
     writer.add_chat_template(tokenizer.hf.chat_template)
+
+
+def _add_sentencepiece(writer: gguf.GGUFWriter, size: int) -> None:
+    """The metadata of a vocabulary such as Gemma's: special tokens, runs of line ends and of spaces that stay together,
+    bytes, and what a BPE learns from a few lines, best first."""
+    backend = Backend(models.BPE())
+    backend.normalizer = normalizers.Replace(" ", "\u2581")
+    backend.pre_tokenizer = pre_tokenizers.Split("\u2581", behavior="merged_with_next")
+    backend.train_from_iterator([_TEXT] * 3, trainers.BpeTrainer(vocab_size=size - 266, show_progress=False))
+    special = ["<pad>", "<eos>", "<bos>", "<unk>", "<start_of_turn>", "<end_of_turn>"]
+    runs = ["\n\n", "\n\n\n", "  ", "   "]
+    learned = sorted(set(backend.get_vocab()), key=backend.get_vocab().get)
+    tokens = [*special, *runs, *(f"<0x{byte:02X}>" for byte in range(256)), *learned]
+    types = [3] * len(special) + [4] * len(runs) + [6] * 256 + [1] * len(learned)
+    writer.add_tokenizer_model("llama")
+    writer.add_tokenizer_pre("default")
+    writer.add_token_list(tokens)
+    writer.add_token_scores([-1000.0 if kind != 1 else -float(number) for number, kind in enumerate(types)])
+    writer.add_token_types(types)
+    for number, name in enumerate(("pad", "eos", "bos", "unk")):
+        getattr(writer, f"add_{name}_token_id")(number)
+    writer.add_add_bos_token(True)
+    writer.add_add_space_prefix(False)
+    writer.add_chat_template(GEMMA_TEMPLATE)
 
 
 def _merges(serialized: str) -> list[str]:

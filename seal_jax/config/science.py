@@ -94,6 +94,7 @@ class Training:
 
     rank: int = number(32, 0)
     alpha: float = number(64.0, above=0)
+    rslora: bool = False  # the adapter's effect is scaled by alpha / sqrt(rank), not alpha / rank (arXiv 2312.03732)
     targets: tuple[str, ...] = field(default=QV, metadata={"subset": ALL_PROJECTIONS})
     learning_rate: float = number(1e-3, above=0)
     epochs: int = number(10, 1)

@@ -29,7 +29,7 @@ class Recipe:
 
 def recipe(training: Training) -> Recipe:
     """The recipe of a config group such as `config.inner`; rank 0 trains all weights."""
-    lora = LoraConfig(training.rank, training.alpha, training.targets) if training.rank else None
+    lora = LoraConfig(training.rank, training.alpha, training.targets, training.rslora) if training.rank else None
     optimizer = Optimizer(training.schedule, clip_norm=training.clip_norm, weight_decay=training.weight_decay)
     how = training.distill if isinstance(training, Inner) and training.objective == "distill" else None
     distillation = how and Distillation(how.top_k, how.temperature, how.sft_weight)

@@ -24,7 +24,7 @@ class Weights:
 
     @property
     def scale(self) -> float:
-        """The factor of the adapters' effect, alpha / rank; 1 without adapters."""
+        """The factor of the adapters' effect; 1 without adapters."""
         return 1.0 if self.adapters is None else self.lora.scale
 
     @property

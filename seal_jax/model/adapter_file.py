@@ -9,7 +9,7 @@ from seal_jax.model.hf_config import read_json
 from seal_jax.model.lora import PROJECTIONS, LoraConfig
 from seal_jax.model.pretrained import open_safetensors
 
-UNSUPPORTED = {"use_dora": False, "use_rslora": False, "bias": "none", "rank_pattern": {}, "alpha_pattern": {}}
+UNSUPPORTED = {"use_dora": False, "bias": "none", "rank_pattern": {}, "alpha_pattern": {}}
 NAME, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
 
@@ -53,7 +53,7 @@ def read_adapter(folder: str | Path, model: str = "") -> tuple[dict, LoraConfig,
     name = model or config.get("base_model_name_or_path")
     if not name:
         raise UserError(f"{folder} does not name its model; give it with --model")
-    return {"layers": layers}, LoraConfig(rank, alpha, targets), name
+    return {"layers": layers}, LoraConfig(rank, alpha, targets, bool(config.get("use_rslora"))), name
 
 
 def check_fits(adapter: dict, layers: dict, folder: str | Path, model: str) -> None:

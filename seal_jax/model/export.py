@@ -56,7 +56,7 @@ def save_adapter(folder: str | Path, adapter: dict, lora: LoraConfig, base_name:
         "fan_in_fan_out": False,
         "inference_mode": True,
         "init_lora_weights": True,
-        "use_rslora": False,
+        "use_rslora": lora.rslora,
         "use_dora": False,
         "modules_to_save": None,
     }
@@ -73,7 +73,7 @@ def save_merged(folder: str | Path, params: dict, config: ModelConfig, tokenizer
     """
     dtype = np.dtype(params["embed"]["embedding"].dtype)
     described = {key: value for key, value in hf_config.items() if key not in ("dtype", "quantization_config")}
-    described = plain_rope(described, config) | {
+    described = plain_rope(described) | {
         "torch_dtype": next(name for name, known in DTYPES.items() if dtype == known),
         "tie_word_embeddings": config.tie_embeddings,
     }

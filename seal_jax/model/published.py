@@ -1,6 +1,7 @@
 """Architectures without weights: of a folder, of a published model, or of one on the hub."""
 
 import json
+import re
 from pathlib import Path
 
 import huggingface_hub
@@ -21,7 +22,12 @@ def _hf(kind: str, widths: tuple[int, int, int, int, int], vocab: int, **more) -
 
 QWEN = {"rope_theta": 1e6, "rms_norm_eps": 1e-6}
 LLAMA = {"rope_theta": 5e5, "rms_norm_eps": 1e-5, "tie_word_embeddings": True}
+GEMMA = {"head_dim": 256, "sliding_window": 512, "max_position_embeddings": 32768}
 PUBLISHED = {  # from the config.json of each on the hub
+    "google/gemma-3-270m": _hf("gemma3_text", (18, 640, 4, 1, 2048), 262144, **GEMMA),
+    "google/gemma-3-1b": _hf("gemma3_text", (26, 1152, 4, 1, 6912), 262144, **GEMMA),
+    "HuggingFaceTB/SmolLM3-3B": _hf("smollm3", (36, 2048, 16, 4, 11008), 128256, rope_theta=5e6),
+    "mistralai/Mistral-7B-v0.3": _hf("mistral", (32, 4096, 32, 8, 14336), 32768, rope_theta=1e6, sliding_window=None),
     "Qwen/Qwen2.5-0.5B": _hf("qwen2", (24, 896, 14, 2, 4864), 151936, tie_word_embeddings=True, **QWEN),
     "Qwen/Qwen2.5-1.5B": _hf("qwen2", (28, 1536, 12, 2, 8960), 151936, tie_word_embeddings=True, **QWEN),
     "Qwen/Qwen2.5-3B": _hf("qwen2", (36, 2048, 16, 2, 11008), 151936, tie_word_embeddings=True, **QWEN),
@@ -40,7 +46,8 @@ def known(source: str) -> ModelConfig | None:
     folder = Path(source).expanduser()
     if folder.is_dir():
         return model_config(read_json(folder / "config.json"), str(folder / "config.json"))
-    published = PUBLISHED.get(source.removesuffix("-Instruct"), PUBLISHED.get(source.lower()))
+    base = re.sub(r"-Instruct(?=-|$)|-(it|pt|Base)$", "", source)
+    published = PUBLISHED.get(base, PUBLISHED.get(source.lower()))
     return None if published is None else model_config(published, source)
 
 

@@ -2,6 +2,7 @@
 
 import copy
 import json
+from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
@@ -11,9 +12,13 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 from seal_jax.errors import UserError
 from seal_jax.model.hf_config import read_json
 
-# Values that chat templates ask for. Llama 3.2's would otherwise write today's date into every prompt (and a run
-# continued tomorrow would differ), and Qwen3's would have the model think at length before it answers.
-_TEMPLATE_VALUES = {"date_string": "26 Jul 2024", "enable_thinking": False}
+# Values that chat templates ask for. Those of Llama 3.2 and SmolLM3 would otherwise write today's date into every
+# prompt (and a run continued tomorrow would differ), and Qwen3's would have the model think at length first.
+_TEMPLATE_VALUES = {
+    "date_string": "26 Jul 2024",
+    "strftime_now": lambda form: datetime(2024, 7, 26).strftime(form),
+    "enable_thinking": False,
+}
 _MARK = "ASSISTANT-TEXT"
 
 
@@ -58,6 +63,7 @@ class Tokenizer:
         self.has_chat_template: bool = bool(hf.chat_template)
         self.system: str | None = None
         self._bos = self._bos_ids()
+        self._puts_space = "".join(hf.convert_ids_to_tokens(self.encode("a"))).startswith("\u2581")
         self.turn_end_id: int = self._turn_end() if self.has_chat_template else self.eos_id
         self.stop_ids = frozenset({self.eos_id, self.turn_end_id, *stop_ids})
 
@@ -100,7 +106,8 @@ class Tokenizer:
         """
         head = self._bos if example.prompt is None else self.encode_prompt(example.prompt)
         chat = example.prompt is not None and example.prompt.chat
-        tail = self.encode(example.text)
+        # Where SentencePiece puts a space before every text, one that is there already is not doubled.
+        tail = self.encode(example.text.removeprefix(" ") if self._puts_space else example.text)
         if example.closing:
             tail = [*tail, self.turn_end_id if chat else self.eos_id]
         before = [float(example.whole and i > 0) for i in range(len(head))]  # nothing predicts the first token

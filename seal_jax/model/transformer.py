@@ -1,4 +1,4 @@
-"""One Flax Linen decoder for Llama 3, SmolLM2, Qwen2, Qwen2.5 and Qwen3.
+"""One Flax Linen decoder for Llama 3, Mistral, SmolLM2, SmolLM3, Qwen2, Qwen2.5, Qwen3 and Gemma 3.
 
 Shape legend, used in every einsum of the project:
   C candidates · S steps · B batch · P prompts · M = B/P rows of a prompt · T query length · S_kv key length · D model ·
@@ -6,36 +6,44 @@ Shape legend, used in every einsum of the project:
 
 The weights are `{'params': base}` and, beside them, `{'lora': adapter}`; without the second collection the model is the
 base. Kernels are [in, out], and model/quantized.py may store them in fewer bits; the leaves under `layers` carry a
-leading L axis, because nn.scan runs the blocks.
+leading L axis, because nn.scan runs the blocks. Layers differ in nothing but their `LayerKind`; what each kind goes by
+is computed once, before the scan, and every layer takes that of its own.
 """
 
+import functools
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from einops import rearrange
 from flax import linen as nn
 
 from seal_jax.model import precision
 from seal_jax.model.quantized import product
+from seal_jax.model.rope import Rope
 
 LONG, QUERIES = 1024, 256  # sequences longer than the first attend in blocks of the second (all buckets are multiples)
+ACTIVATIONS = {"silu": nn.silu, "gelu_pytorch_tanh": functools.partial(nn.gelu, approximate=True)}
 
 
 @dataclass(frozen=True)
-class RopeScaling:
-    """Llama 3 long-context scaling of the rotary frequencies."""
+class LayerKind:
+    """What tells layers apart: their rotary positions (None: they have none), and how many tokens a token sees, itself
+    and those before it (None: all)."""
 
-    factor: float
-    low_freq_factor: float
-    high_freq_factor: float
-    original_max_position: int
+    rope: Rope | None
+    window: int | None = None
 
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Architecture of a decoder; the fields say all that differs between the supported families."""
+    """Architecture of a decoder; the fields say all that differs between the supported families.
+
+    layers: the kind of each layer, first to last. query_pre_attn_scalar: attention scores are divided by its root.
+    norm_offset: what is added to the weights of all norms. post_norms: attention and MLP end in a norm as well.
+    """
 
     vocab_size: int
     hidden_size: int
@@ -44,13 +52,22 @@ class ModelConfig:
     num_kv_heads: int
     head_dim: int
     mlp_dim: int
-    rope_theta: float
+    layers: tuple[LayerKind, ...]
     rms_norm_eps: float
     qkv_bias: bool
     qk_norm: bool
     tie_embeddings: bool
     max_position: int
-    rope_scaling: RopeScaling | None = None
+    query_pre_attn_scalar: float
+    activation: str = "silu"
+    embed_scale: float = 1.0
+    norm_offset: float = 0.0
+    post_norms: bool = False
+
+    @property
+    def kinds(self) -> tuple[LayerKind, ...]:
+        """Every kind of layer once."""
+        return tuple(dict.fromkeys(self.layers))
 
 
 class Prompts(NamedTuple):
@@ -78,36 +95,40 @@ def make_room(prompts: Prompts, rows: int, slots: int) -> Cache:
     return Cache(prompts, jnp.zeros(shape, prompts.k.dtype), jnp.zeros(shape, prompts.v.dtype), jnp.int32(0))
 
 
-def rope_frequencies(config: ModelConfig) -> jax.Array:
-    """Rotary frequencies [H/2] in radians per position."""
-    half = jnp.arange(0, config.head_dim, 2, dtype=jnp.float32) / config.head_dim
-    freqs = config.rope_theta**-half
-    scaling = config.rope_scaling
-    if scaling is None:
-        return freqs
-    turns = scaling.original_max_position * freqs / (2 * jnp.pi)
-    low, high = scaling.low_freq_factor, scaling.high_freq_factor
-    smooth = jnp.clip((turns - low) / (high - low), 0.0, 1.0)
-    return freqs * (smooth + (1 - smooth) / scaling.factor)
+def turns(rope: Rope | None, positions: jax.Array, head_dim: int) -> tuple[jax.Array, jax.Array]:
+    """(cos, sin) [B, 1, T, H/2] by which tokens at positions [B, T] are turned; 1 and 0 without rotary positions."""
+    frequencies = np.zeros(head_dim // 2, np.float32) if rope is None else rope.frequencies(head_dim)
+    angles = positions[:, None, :, None].astype(jnp.float32) * frequencies
+    magnitude = 1.0 if rope is None else rope.magnitude
+    return jnp.cos(angles) * magnitude, jnp.sin(angles) * magnitude
 
 
-def rotate(x: jax.Array, angles: jax.Array) -> jax.Array:
-    """Apply rotary embedding to x [B, heads, T, H] with angles [B, T, H/2], halves rotated against each other."""
+def rotate(x: jax.Array, turn: tuple[jax.Array, jax.Array]) -> jax.Array:
+    """Apply rotary embedding to x [B, heads, T, H], by `turns`; halves are rotated against each other."""
     first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
-    sin, cos = jnp.sin(angles)[:, None], jnp.cos(angles)[:, None]
+    cos, sin = turn
     out = jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
     return out.astype(x.dtype)
 
 
+def sees(queries: jax.Array, keys: jax.Array, window: int | None) -> jax.Array:
+    """Whether tokens in slots queries [T] see those in slots keys [S] -> [T, S]: none after them, and of those before
+    as many as make up the window with the token itself."""
+    distance = queries[:, None] - keys
+    seen = distance >= 0
+    return seen if window is None else seen & (distance < window)
+
+
 class RMSNorm(nn.Module):
     eps: float
+    offset: float = 0.0
 
     @nn.compact
     def __call__(self, x):
-        scale = self.param("scale", nn.initializers.ones, (x.shape[-1],))
+        scale = self.param("scale", nn.initializers.constant(1 - self.offset), (x.shape[-1],))
         x32 = x.astype(jnp.float32)
         x32 = x32 * jax.lax.rsqrt(jnp.mean(x32 * x32, axis=-1, keepdims=True) + self.eps)
-        return (x32 * scale.astype(jnp.float32)).astype(x.dtype)
+        return (x32 * (scale.astype(jnp.float32) + self.offset)).astype(x.dtype)
 
 
 class Dense(nn.Module):
@@ -140,19 +161,19 @@ class Head(nn.Module):
         return precision.einsum("...D,DV->...V", x, kernel)
 
 
-def attend(q, parts, masks) -> jax.Array:
+def attend(q, parts, masks, scale: float) -> jax.Array:
     """`attend_at_once`, for long sequences a block of queries at a time, each recomputed in the backward pass: what it
     holds grows with T, not with its square."""
     length = q.shape[2]
     if len(parts) > 1 or length <= LONG or length % QUERIES:
-        return attend_at_once(q, parts, masks)
+        return attend_at_once(q, parts, masks, scale)
     blocks = rearrange(q, "B N (J T) H -> J B N T H", T=QUERIES), rearrange(masks[0], "B (J T) S -> J B T S", T=QUERIES)
-    out = jax.lax.map(jax.checkpoint(lambda block: attend_at_once(block[0], parts, [block[1]])), blocks)
+    out = jax.lax.map(jax.checkpoint(lambda block: attend_at_once(block[0], parts, [block[1]], scale)), blocks)
     return rearrange(out, "J B T D -> B (J T) D")
 
 
-def attend_at_once(q, parts, masks) -> jax.Array:
-    """Grouped-query attention of q [B,N,T,H] over the keys and values of all parts -> [B,T,N*H].
+def attend_at_once(q, parts, masks, scale: float) -> jax.Array:
+    """Grouped-query attention of q [B,N,T,H] over the keys and values of all parts -> [B,T,N*H]; scores are q·k·scale.
 
     A part is (k, v) [P,K,S_kv,H]: row b attends to number b·P/B of it. `masks` are one [P,T,S_kv] for each part. The
     parts share one float32 softmax and are never concatenated or repeated, which would copy a cache.
@@ -161,7 +182,7 @@ def attend_at_once(q, parts, masks) -> jax.Array:
     scores = []
     for (k, _), mask in zip(parts, masks, strict=True):
         asked = rearrange(q, "(P M) (K G) T H -> P K (M G T) H", P=k.shape[0], K=k.shape[1])
-        score = precision.einsum("PKQH,PKSH->PKQS", asked, k) * q.shape[-1] ** -0.5
+        score = precision.einsum("PKQH,PKSH->PKQS", asked, k) * scale
         score = rearrange(score, "P K (M G T) S -> P M K G T S", M=q.shape[0] // k.shape[0], T=length)
         score = jnp.where(mask[:, None, None, None], score, -1e30)
         scores.append(rearrange(score, "P M K G T S -> (P M) K G T S"))
@@ -177,7 +198,8 @@ def attend_at_once(q, parts, masks) -> jax.Array:
 
 
 class Block(nn.Module):
-    """Attention and gated MLP with pre-norms, of layer number `layer`.
+    """Attention and gated MLP with pre-norms, and with post-norms where the model has them. `place` is (the number of
+    the layer, that of its kind); `by_kind` has (turns, masks) for each kind.
 
     The carry is (hidden state, the cache's k and v of all layers, or None); the new keys and values are written to the
     cache, in place, before they are attended to, or returned where there is none.
@@ -187,36 +209,41 @@ class Block(nn.Module):
     lora_scale: float
 
     @nn.compact
-    def __call__(self, carry, layer, prompts, filled, angles, masks):
-        x, own = carry
+    def __call__(self, carry, place, prompts, filled, by_kind):
+        (x, own), (layer, kind) = carry, place
         cfg = self.config
+        turn, masks = of_kind(by_kind, kind)
 
         def dense(features, name, bias=False):
             return Dense(features, self.lora_scale, bias, name=name)
 
-        h = RMSNorm(cfg.rms_norm_eps, name="attn_norm")(x)
+        def norm(name):
+            return RMSNorm(cfg.rms_norm_eps, cfg.norm_offset, name=name)
+
+        h = norm("attn_norm")(x)
         q = dense(cfg.num_heads * cfg.head_dim, "q_proj", cfg.qkv_bias)(h)
         k = dense(cfg.num_kv_heads * cfg.head_dim, "k_proj", cfg.qkv_bias)(h)
         v = dense(cfg.num_kv_heads * cfg.head_dim, "v_proj", cfg.qkv_bias)(h)
         q, k, v = (rearrange(t, "B T (N H) -> B N T H", H=cfg.head_dim) for t in (q, k, v))
         if cfg.qk_norm:
-            q = RMSNorm(cfg.rms_norm_eps, name="q_norm")(q)
-            k = RMSNorm(cfg.rms_norm_eps, name="k_norm")(k)
-        q, k = rotate(q, angles), rotate(k, angles)
+            q, k = norm("q_norm")(q), norm("k_norm")(k)
+        q, k = rotate(q, turn), rotate(k, turn)
         new = k, v
         if prompts is None:
             parts = [new]
         else:
             own = tuple(write(t, value, layer, filled) for t, value in zip(own, new, strict=True))
             parts, new = [of_layer((prompts.k, prompts.v), layer), of_layer(own, layer)], None
-        x = x + dense(cfg.hidden_size, "o_proj")(attend(q, parts, masks))
-        h = RMSNorm(cfg.rms_norm_eps, name="mlp_norm")(x)
-        h = nn.silu(dense(cfg.mlp_dim, "gate_proj")(h)) * dense(cfg.mlp_dim, "up_proj")(h)
-        return (x + dense(cfg.hidden_size, "down_proj")(h), own), new
+        h = dense(cfg.hidden_size, "o_proj")(attend(q, parts, masks, cfg.query_pre_attn_scalar**-0.5))
+        x = x + (norm("attn_out_norm")(h) if cfg.post_norms else h)
+        h = norm("mlp_norm")(x)
+        h = ACTIVATIONS[cfg.activation](dense(cfg.mlp_dim, "gate_proj")(h)) * dense(cfg.mlp_dim, "up_proj")(h)
+        h = dense(cfg.hidden_size, "down_proj")(h)
+        return (x + (norm("mlp_out_norm")(h) if cfg.post_norms else h), own), new
 
 
 class Transformer(nn.Module):
-    """The decoder. `lora_scale` is alpha / rank of the adapters it will be applied with; `remat` recomputes each block
+    """The decoder. `lora_scale` is the scale of the adapters it will be applied with; `remat` recomputes each block
     in the backward pass, which trades a third more FLOPs for the activations of L-1 layers."""
 
     config: ModelConfig
@@ -230,12 +257,12 @@ class Transformer(nn.Module):
             block,
             variable_axes={"params": 0, "lora": 0},
             split_rngs={"params": True},
-            in_axes=(0, nn.broadcast, nn.broadcast, nn.broadcast, nn.broadcast),
+            in_axes=(0, nn.broadcast, nn.broadcast, nn.broadcast),
             length=cfg.num_layers,
         )
         self.embed = nn.Embed(cfg.vocab_size, cfg.hidden_size, embedding_init=nn.initializers.normal(0.02))
         self.layers = scanned(cfg, self.lora_scale)
-        self.final_norm = RMSNorm(cfg.rms_norm_eps)
+        self.final_norm = RMSNorm(cfg.rms_norm_eps, cfg.norm_offset)
         if not cfg.tie_embeddings:
             self.lm_head = Head(cfg.vocab_size)
 
@@ -246,24 +273,29 @@ class Transformer(nn.Module):
         they begin the sequence, `start` [B] tells how many slots of left padding each row has (default: none), and the
         second result is their `Prompts`.
         """
-        batch, length = tokens.shape
+        cfg, (batch, length) = self.config, tokens.shape
         slots = jnp.arange(length)
         if cache is None:
             start = jnp.zeros(batch, jnp.int32) if start is None else start
             prompts = own = filled = None
-            causal = slots[None, :] <= slots[:, None]
-            masks = [causal[None] & (slots >= start[:, None])[:, None]]
+            keys = [slots]
         else:
             prompts, own, filled = cache.prompts, (cache.k, cache.v), cache.filled
             start, read = prompts.start, prompts.k.shape[3]
-            written = jnp.arange(read) >= start[:, None]
-            causal = jnp.arange(cache.k.shape[3]) <= filled + slots[:, None]
-            masks = [jnp.repeat(written[:, None], length, axis=1), jnp.broadcast_to(causal, (batch, *causal.shape))]
             slots = read + filled + slots
+            keys = [jnp.arange(read), read + jnp.arange(cache.k.shape[3])]
+        written = keys[0] >= start[:, None]  # left of it there is only padding
+
+        def masks(window):
+            first, *rest = [sees(slots, those, window) for those in keys]
+            return [first & written[:, None], *(jnp.broadcast_to(mask, (batch, *mask.shape)) for mask in rest)]
+
         positions = jnp.maximum(slots[None] - jnp.repeat(start, batch // start.shape[0])[:, None], 0)
-        angles = positions[..., None].astype(jnp.float32) * rope_frequencies(self.config)
-        layers = jnp.arange(self.config.num_layers)
-        (x, own), new = self.layers((self.embed(tokens), own), layers, prompts, filled, angles, masks)
+        by_kind = [(turns(kind.rope, positions, cfg.head_dim), masks(kind.window)) for kind in cfg.kinds]
+        places = jnp.arange(cfg.num_layers), np.array([cfg.kinds.index(kind) for kind in cfg.layers], np.int32)
+        x = self.embed(tokens)
+        x = x * jnp.asarray(cfg.embed_scale, x.dtype)
+        (x, own), new = self.layers((x, own), places, prompts, filled, by_kind)
         after = Prompts(*new, start) if cache is None else Cache(prompts, *own, filled + length)
         return self.final_norm(x), after
 
@@ -276,6 +308,13 @@ class Transformer(nn.Module):
     def full(self, tokens: jax.Array) -> jax.Array:
         """Logits [B, T, V] of tokens [B, T], all at once: for tests and for looking, not for training."""
         return self.logits(self(tokens)[0])
+
+
+def of_kind(by_kind: list, kind: jax.Array):
+    """That of the arrays of all kinds which has this number; of a single kind there is nothing to choose."""
+    if len(by_kind) == 1:
+        return by_kind[0]
+    return jax.tree.map(lambda *cases: jax.lax.select_n(kind, *cases), *by_kind)
 
 
 def of_layer(stacked: tuple, layer: jax.Array) -> tuple:
