@@ -82,7 +82,7 @@ def models(folder: Path) -> None:
     damaged("odd_heads", num_attention_heads=3)
     damaged("more_layers", num_hidden_layers=3)
     damaged("wider", hidden_size=128)
-    damaged("yarn", rope_scaling={"rope_type": "yarn", "factor": 2.0})
+    damaged("longrope", rope_scaling={"rope_type": "longrope", "factor": 2.0})
     (damaged("config_not_json") / "config.json").write_text("{")
     (damaged("config_list") / "config.json").write_text("[]")
     (damaged("no_config") / "config.json").unlink()
@@ -238,7 +238,7 @@ FIELDS = [  # --config.FIELD=VALUE, what its sentence holds
     ("engine.candidates=-1", "config.engine.candidates: is -1 and must be at least 0"),
     ("export.policy=yes_please", "--config.export.policy=yes_please"),
     ("inner.rnak=3", "config.inner has no field 'rnak'; there are accumulation, alpha"),
-    ("iner.rank=3", "config has no field 'iner'; there are data"),
+    ("iner.rank=3", "config has no field 'iner'; there are"),
     ("inner.rank=many", "--config.inner.rank=many"),
     ("reward.judge=remote", "config.reward.judge is a group of fields; set one of them"),
     ("arc.attempts=2", "config.arc.attempts is read by the domain 'arc' alone"),
@@ -263,13 +263,13 @@ FILES = [  # --config.data.train=FILE
 ]
 MODELS = [  # --config.model.policy=MODEL
     ("gone", "gone does not exist, and is no hub id either"),
-    ("unknown", "config.json: model_type is 'mamba'; supported are llama, qwen2, qwen3"),
+    ("unknown", "config.json: model_type is 'mamba'; supported are llama"),
     ("quantized", "config.json: quantization_config is {'bits': 4}, but only None is supported"),
     ("no_layers", "config.json: field num_hidden_layers must be a positive whole number, not None"),
     ("odd_heads", "config.json: num_attention_heads 3 is no multiple of num_key_value_heads 2"),
     ("more_layers", "has no tensor model.layers.2"),
     ("wider", "has shape (400, 64) where the configuration calls for (400, 128)"),
-    ("yarn", "config.json: rope type 'yarn' is not supported"),
+    ("longrope", "config.json: rope type 'longrope' is not supported"),
     ("config_not_json", "config.json is not valid JSON"),
     ("config_list", "config.json must hold a JSON object"),
     ("no_config", "config.json does not exist"),

@@ -1,5 +1,7 @@
 """A GGUF file that we write holds the model that went in: for our loader, for the reader of `gguf`, in every family."""
 
+from dataclasses import replace
+
 import gguf
 import numpy as np
 import pytest
@@ -93,6 +95,8 @@ def test_what_cannot_be_written(tmp_path):
         save_gguf(out, model, path, "q4")
     with pytest.raises(UserError, match="llama.gguf exists"):
         save_gguf(path, model, path)
+    with pytest.raises(UserError, match="of type 'gemma3_text' cannot be written as GGUF, only llama, qwen2, qwen3"):
+        save_gguf(out, replace(model, hf_config={"model_type": "gemma3_text"}), path)
     save_merged(tmp_path / "folder", model.params, model.config, tiny_tokenizer(), model.hf_config)
     odd = load(str(tmp_path / "folder"), "float32")
     with pytest.raises(UserError, match="cuts words by a rule that is none of smollm, qwen2"):

@@ -47,6 +47,11 @@ def assemble(config: Config, path: epath.Path, world: World) -> Setup:
     _check_context(config, writes(policy), student or policy, world)
     if world.note:
         print(world.note, flush=True)
+    rewarded = rewarding.make(config, world, policy)
+    others = [
+        (who, writing.row_name(who, config), made(who, policy, config.data.evaluation))
+        for who in config.evaluation.authors
+    ]
     engines = [actor.engine for actor in {id(actor): actor for actor in (policy, student or policy)}.values()]
     recorder = Recorder(path, lambda: usage([policy, *([student] if student else [])]), lambda: activity(engines))
     recorder.declare_items(
@@ -62,13 +67,10 @@ def assemble(config: Config, path: epath.Path, world: World) -> Setup:
         domain=domain,
         writes=writes,
         teaches=lambda actor: made(config.outer.author, actor, config.data.train),
-        reward=rewarding.make(config, world, policy, recorder),
+        reward=rewarded(recorder),
         arms=arms(config, recorder, policy),
         recorder=recorder,
-        others=[
-            (who, writing.row_name(who, config), made(who, policy, config.data.evaluation))
-            for who in config.evaluation.authors
-        ],
+        others=others,
     )
 
 

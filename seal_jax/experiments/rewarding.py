@@ -24,24 +24,34 @@ RATING_TOKENS = 128  # of a reply with four ratings
 QUESTIONS = "own questions"  # the arm under which they are recorded
 
 
-def make(config: Config, world: World, policy: Actor, recorder: Recorder) -> Reward:
-    """The reward that `config.reward` describes."""
+def make(config: Config, world: World, policy: Actor) -> Callable[[Recorder], Reward]:
+    """From the records of a run to the reward that `config.reward` describes.
+
+    Judges are made here, so that one that cannot be asked is refused before there are any records.
+    """
     how = config.reward
     if how.kind == "rubric":
-        return Rubric(*raters(config, policy, world.domain(None)), recorder)
+        rate, name = raters(config, policy, world.domain(None))
+        return lambda recorder: Rubric(rate, name, recorder)
     asks = how.accuracy_weight > 0 or config.outer.selection == "correct"
     rewarded = world.domain(judging.make(how.judge, config, policy))
-    adapted = Adapted(rewarded, how, config.inner, config.seed, asks, recorder)
+
+    def by_answers(recorder: Recorder) -> Adapted:
+        return Adapted(rewarded, how, config.inner, config.seed, asks, recorder)
+
     if how.kind == "answers":
-        return adapted
+        return by_answers
     author = Policy(policy, replace(rewarded, prompt=PROMPT), config.sampling)
 
-    def questions(items: Sequence[Any]) -> Mapping[str, str]:
-        found = write(author, items, 1, Stage(TRAIN, QUESTIONS, 0), (config.seed, 0), recorder)
-        # The prompt ends with 'Question 1:', which the text goes on from.
-        return {item: f"Question 1:{edit.text or ''}" for item, [edit] in found.items()}
+    def by_own_questions(recorder: Recorder) -> OwnQuestions:
+        def questions(items: Sequence[Any]) -> Mapping[str, str]:
+            found = write(author, items, 1, Stage(TRAIN, QUESTIONS, 0), (config.seed, 0), recorder)
+            # The prompt ends with 'Question 1:', which the text goes on from.
+            return {item: f"Question 1:{edit.text or ''}" for item, [edit] in found.items()}
 
-    return OwnQuestions(adapted, questions)
+        return OwnQuestions(by_answers(recorder), questions)
+
+    return by_own_questions
 
 
 def raters(config: Config, policy: Actor, domain: Domain) -> tuple[Callable[[Sequence[str]], list[Rating]], str]:

@@ -17,12 +17,14 @@ from seal_jax.model.export import whole_file
 from seal_jax.model.gguf_tokenizer import metadata_of
 from seal_jax.model.layout import leaves, to_tensors
 from seal_jax.model.pretrained import Pretrained
-from seal_jax.model.transformer import ModelConfig, rope_frequencies
+from seal_jax.model.rope import Llama3, Rope
+from seal_jax.model.transformer import ModelConfig
 
 TYPES = {
     "f32": gguf.LlamaFileType.ALL_F32, "f16": gguf.LlamaFileType.MOSTLY_F16, "q8_0": gguf.LlamaFileType.MOSTLY_Q8_0
 }  # fmt: skip
 _PLAIN = gguf.GGMLQuantizationType.F32
+WRITTEN = ("llama", "qwen2", "qwen3")  # model_type
 
 
 @dataclass(frozen=True)
@@ -38,21 +40,29 @@ def save_gguf(path: str | Path, model: Pretrained, source: Path, kind: str = "f1
     """Write `model` as one file; matrices in the numbers of `kind`, one of TYPES, and vectors in float32.
 
     source: where the model came from; of a GGUF file the tokenizer's fields are copied, else they are written from the
-    tokenizer. The file appears when it is complete. UserError for a tokenizer that GGUF has no name for, weights beyond
-    the range of `kind`, and a place that cannot be written.
+    tokenizer. The file appears when it is complete. UserError for an architecture or a scaling of positions that cannot
+    be written, a tokenizer that GGUF has no name for, weights beyond the range of `kind`, and a place that cannot be
+    written.
     """
     if kind not in TYPES:
         raise UserError(f"--gguf-type is {kind!r}; choose one of {', '.join(TYPES)}")
     arch = model.hf_config["model_type"]
+    if arch not in WRITTEN:
+        raise UserError(
+            f"a model of type {arch!r} cannot be written as GGUF, only {', '.join(WRITTEN)} can; use --merged, and the "
+            "converter of llama.cpp on that folder"
+        )
+    rope = _rope(model.config)
     words = _copied(source) if source.is_file() else _typed(metadata_of(model.tokenizer, model.config.vocab_size))
     names = gguf.get_tensor_name_map(gguf.MODEL_ARCH[arch.upper()], model.config.num_layers)
     table = [_stored(name, shape, kind, names) for name, shape in _shapes(model.config)]
     with whole_file(path) as partial:
         writer = gguf.GGUFWriter(partial, arch)
         _describe(writer, model.config, TYPES[kind])
+        writer.add_rope_freq_base(rope.theta)
         for key, value in words.items():
             writer.add_key_value(key, value.value, value.type, value.sub_type)
-        divisors = _rope_divisors(model.config)
+        divisors = _rope_divisors(rope, model.config.head_dim)
         if divisors is not None:
             writer.add_tensor_info("rope_freqs.weight", divisors.shape, divisors.dtype, divisors.nbytes)
         for one in table:
@@ -86,7 +96,6 @@ def _describe(writer: gguf.GGUFWriter, config: ModelConfig, kind: gguf.LlamaFile
     writer.add_key_length(config.head_dim)
     writer.add_value_length(config.head_dim)
     writer.add_rope_dimension_count(config.head_dim)
-    writer.add_rope_freq_base(config.rope_theta)
     writer.add_layer_norm_rms_eps(config.rms_norm_eps)
     writer.add_vocab_size(config.vocab_size)
 
@@ -127,12 +136,23 @@ def _dtype() -> np.dtype:
     return np.dtype(np.float32)  # of a tensor whose shape counts numbers, not bytes
 
 
-def _rope_divisors(config: ModelConfig) -> np.ndarray | None:
+def _rope(config: ModelConfig) -> Rope:
+    """The rotary positions of all layers, which are of one kind. UserError for a scaling that cannot be written."""
+    [kind] = config.kinds
+    if kind.window or not isinstance(kind.rope.scaling, Llama3 | None):
+        raise UserError(
+            "a model with windows, or whose positions are scaled in another way than Llama 3's, cannot be written as "
+            "GGUF; use --merged"
+        )
+    return kind.rope
+
+
+def _rope_divisors(rope: Rope, head_dim: int) -> np.ndarray | None:
     """[H/2], by how much the rotary frequencies are lowered; None where they are not."""
-    if config.rope_scaling is None:
+    if rope.scaling is None:
         return None
-    plain = np.asarray(rope_frequencies(replace(config, rope_scaling=None)), np.float64)
-    return (plain / np.asarray(rope_frequencies(config), np.float64)).astype(np.float32)
+    plain = np.asarray(replace(rope, scaling=None).frequencies(head_dim), np.float64)
+    return (plain / np.asarray(rope.frequencies(head_dim), np.float64)).astype(np.float32)
 
 
 def _copied(path: Path) -> dict[str, Any]:
