@@ -63,7 +63,7 @@ def test_candidates_bring_their_adapters(engine):
     """Four candidates in four lanes, one of them without a query."""
     weights = Weights({}, {"number": np.arange(4)}, LORA)
     lengths = [[100, 90], [], [1000], [80]]
-    out, seen, numbers = batches_of(engine, weights, lengths, 10)
+    out, seen, numbers = batches_of(engine, weights, lengths, 200)
     assert out == [[(c, q, length) for q, length in enumerate(lane)] for c, lane in enumerate(lengths)]
     assert seen == [[[(2, 0)]], [[(0, 0), (0, 1)], [(3, 0)]]]
     assert numbers == [[2], [0, 3]]

@@ -90,8 +90,8 @@ def test_a_program_must_save_more_than_it_costs(monkeypatch):
         monkeypatch.setattr(groups, "PROGRAM", program)
         sizes.append([part.size for part in planned(few, lanes, 4)[2]])
     assert sizes == [[(2, 112), (1, 24)], [(3, 112)]]
-    many = [make((100,), 9), make((100,), 9), make((20,), 9)]
-    assert [part.size for part in planned(many, lanes, 4)[2]] == sizes[0] * 9
+    many = [make((100,), 20), make((100,), 20), make((20,), 20)]
+    assert [part.size for part in planned(many, lanes, 4)[2]] == sizes[0] * 20
 
 
 def test_groups_have_the_same_number_of_lanes_on_each_device(monkeypatch):
