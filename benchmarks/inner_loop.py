@@ -1,10 +1,12 @@
 """Inner loops: ours, several adapters trained together, against PEFT and Hugging Face's Trainer, one after another.
 
     python benchmarks/inner_loop.py [--candidates 8] [--repeats 3] [--rank 16] [--sequences 6] [--form chat]
+    python benchmarks/inner_loop.py --edits squad_train.json --sequences 30     # ragged: real self-edits, `completions`
 
-Both sides train the same number of adapters on the same sequences (the sentences of a passage of the shipped corpus and
-the passage itself, as turns of a chat or as plain text), at batch 1, in float32, from the same weights: all seven
-projections, AdamW, linear decay, clipping at norm 1. HF gets each sequence unpadded, all cores, and a Trainer that
+All sides train the same number of adapters on the same sequences (of one self-edit of each passage, or the sentences of
+a passage of the shipped corpus and the passage itself; as turns of a chat or as plain text), at batch 1, in float32,
+from the same weights: all seven projections, AdamW, linear decay, clipping at norm 1. Ours runs with each step as one
+call, and split into groups of like length. HF gets each sequence unpadded, all cores, and a Trainer that
 neither logs, saves nor evaluates; its clock stops while the next adapter is made. Ours pays for padding and for making
 the adapters.
 Tokens are real tokens. FLOPs are 4 x weights x tokens: forward, and backward to the activations only, as the weights
@@ -12,6 +14,7 @@ are frozen (attention, adapters and optimizer come on top and are not counted).
 """
 
 import argparse
+import functools
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -23,9 +26,9 @@ import torch
 import transformers
 from measure import MatrixProduct, Row, load_both, print_compiled, print_ratio, print_table, weights_used
 
-from seal_jax.config import ALL_PROJECTIONS
+from seal_jax.config import ALL_PROJECTIONS, EngineConfig
 from seal_jax.domains.knowledge.corpus import Passage, load_passages
-from seal_jax.domains.knowledge.knowledge import Rules, sentences, training_examples
+from seal_jax.domains.knowledge.sequences import Rules, sentences, training_examples
 from seal_jax.engine import packing
 from seal_jax.engine.engine import Engine
 from seal_jax.engine.packing import Candidate
@@ -38,10 +41,10 @@ RATE = 1e-3
 
 
 def candidates_of(passages: list[Passage], tokenizer: Tokenizer, rules: Rules) -> list[Candidate]:
-    """One candidate a passage: its first sentences, and the passage itself as the last sequence."""
+    """One candidate a passage: its first self-edit, or its sentences where it has none."""
     made = []
     for number, passage in enumerate(passages):
-        lines = "\n".join(sentences(passage.context))
+        lines = passage.completions[0] if passage.completions else "\n".join(sentences(passage.context))
         encoded = (tokenizer.encode_example(example) for example in training_examples(passage, lines, rules))
         rows = tuple(packing.Row(tuple(ids), tuple(weights)) for ids, weights in encoded)
         made.append(Candidate(rows, RATE, epochs=1, warmup_steps=0, seed=(0, number), order=(0,)))
@@ -68,7 +71,9 @@ def collate(rows: list[dict]) -> dict:
     return {name: torch.tensor([row[name] for row in rows]) for name in rows[0]}
 
 
-def trainer_for(model, rows: list[dict], lora: LoraConfig, folder: str) -> transformers.Trainer:
+def trainer_for(
+    model, rows: list[dict], lora: LoraConfig, folder: str, rate: float = RATE, epochs: int = 1
+) -> transformers.Trainer:
     """A Trainer with a fresh adapter on the model."""
     config = peft.LoraConfig(
         task_type="CAUSAL_LM", r=lora.rank, lora_alpha=lora.alpha, target_modules=list(lora.targets), lora_dropout=0.0
@@ -76,8 +81,8 @@ def trainer_for(model, rows: list[dict], lora: LoraConfig, folder: str) -> trans
     arguments = transformers.TrainingArguments(
         folder,
         per_device_train_batch_size=1,
-        num_train_epochs=1,
-        learning_rate=RATE,
+        num_train_epochs=epochs,
+        learning_rate=rate,
         lr_scheduler_type="linear",
         weight_decay=0.0,
         max_grad_norm=1.0,
@@ -115,36 +120,47 @@ def main() -> None:
     parser.add_argument("--rank", type=int, default=16, help="of the adapters")
     parser.add_argument("--sequences", type=int, default=6, help="of each adapter, at most")
     parser.add_argument("--form", choices=("chat", "plain"), default="chat", help="of the sequences")
+    parser.add_argument("--edits", metavar="FILE", help="passages with self-edits; without it the shipped corpus")
+    parser.add_argument("--groups", type=int, default=4, help="into which steps are split at most")
+    parser.add_argument("--alone", action="store_true", help="ours one adapter after another, too")
     flags = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        loaded, base, engine, model = load_both("smollm2-135m-instruct", Path(folder) / "model")
+        loaded, base, _, model = load_both("smollm2-135m-instruct", Path(folder) / "model")
         lora = LoraConfig(flags.rank, 2.0 * flags.rank, ALL_PROJECTIONS)
         recipe = Recipe(lora, 1, 1, Optimizer("linear", clip_norm=1.0))
+        passages = load_passages(flags.edits or "shipped:train")[: flags.candidates]
         rules = Rules(form=flags.form, closing=True, max_sequences=flags.sequences - 1)
-        chosen = candidates_of(load_passages("shipped:train")[: flags.candidates], loaded.tokenizer, rules)
+        if flags.edits:  # as configs/quickstart.py has them
+            rules = replace(rules, max_sequences=flags.sequences, split_sentences=True, include_passage=False)
+        chosen = candidates_of(passages, loaded.tokenizer.with_system(""), rules)
         lengths = [len(row.tokens) for candidate in chosen for row in candidate.rows]
         work = sum(lengths), 4.0 * sum(weights_used(base)) * sum(lengths)
-        together = Row(f"ours, {len(chosen)} together", *work)
-        single = Row("ours, one after another", *work)
-        reference = Row("PEFT + Trainer, one after another", *work)
         singles = [[candidate] for candidate in chosen]
-        ours(engine, base, [chosen], recipe)  # compiles
-        padding = engine.usage.real_fraction
-        ours(engine, base, singles, recipe)
+        plans = [(f"ours, {len(chosen)} together, groups: {limit}", limit, [chosen]) for limit in (1, flags.groups)]
+        if flags.alone:
+            plans.append(("ours, one after another", 1, singles))
+        rows, engines = [], []
+        for name, limit, groups in plans:
+            rows.append(Row(name, *work))
+            engines.append(Engine(loaded.config, EngineConfig(length_groups=limit)))
+            ours(engines[-1], base, groups, recipe)  # compiles
+            print(f"{name}: real tokens are {engines[-1].usage.real_fraction:.0%} of what is computed; ", end="")
+            print_compiled(engines[-1])
+        reference = Row("PEFT + Trainer, one after another", *work)
         theirs(Row("", *work), model, [replace(c, rows=c.rows[:1]) for c in chosen[:1]], lora, folder)  # warms up
         machine = MatrixProduct()
         for _ in range(flags.repeats):
             machine.measure()
-            loss = together.time(lambda: ours(engine, base, [chosen], recipe))
+            for row, engine, (_, _, groups) in zip(rows, engines, plans, strict=True):
+                loss = row.time(functools.partial(ours, engine, base, groups, recipe))
             reference_loss = theirs(reference, model, chosen, lora, folder)
-            single.time(lambda: ours(engine, base, singles, recipe))
     print(f"{len(chosen)} adapters of rank {flags.rank}, {len(lengths)} sequences of {min(lengths)} to {max(lengths)} "
-          f"tokens, one epoch; real tokens are {padding:.0%} of what ours computes on")
-    print_table([together, single, reference], machine)
-    print_ratio(together, reference)
-    print_ratio(single, reference)
+          f"tokens, one epoch")
+    print_table([*rows, reference], machine)
+    for row in rows:
+        print_ratio(row, reference)
+    print_ratio(rows[1], rows[0])
     print(f"mean loss over the epoch: ours {loss:.3f}, theirs {reference_loss:.3f} (other initial adapters and orders)")
-    print_compiled(engine)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
     python benchmarks/packing.py [--config configs/fewshot_smollm2.py] [--edits 4] [--examples 250] [--time]
 
 Random valid self-edits of the config's tasks become candidates; these are put into chunks by cost, as a run does, and
-in the order in which they come. Counts what the device computes: optimizer steps dispatched, and token slots of the
+in the order in which they come. Counts what the device computes: calls of the step program, and token slots of the
 steps' arrays, those of computed lanes without data included; 'every lane' is a chunk that computes all its lanes until
 the last one is done. `--time` also trains all of them under both plans, twice, in alternation.
 """
@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from seal_jax import seeds
 from seal_jax.config import Config, from_dict
 from seal_jax.domains.arc.fewshot import RANDOM
-from seal_jax.engine import packing
+from seal_jax.engine import groups, packing
 from seal_jax.engine.packing import Candidate, Lanes
 from seal_jax.engine.programs import enable_cache
 from seal_jax.engine.recipe import recipe
@@ -43,16 +43,15 @@ def candidates_of(config: Config, actor: Actor, edits: int) -> list[Candidate]:
     return [one for one in found if one.rows]
 
 
-def cost(chunks: Sequence[Sequence[Candidate]], shape: tuple[int, int], every_lane: bool) -> tuple[int, int]:
-    """(steps dispatched, token slots computed) of chunks on one device."""
+def cost(chunks: Sequence[Sequence[Candidate]], batch: int, limit: int, every_lane: bool) -> tuple[int, int]:
+    """(calls dispatched, token slots computed) of chunks on one device, steps in at most `limit` groups by length."""
     steps = slots = 0
     for chunk in chunks:
         lanes = Lanes.holding(len(chunk), 1)
         slotted = [packing.slots_of(candidate) for candidate in chunk]
-        for step in packing.schedule_steps(chunk, shape[0] * shape[1]):
-            chosen, tokens, *_ = packing.fill_step(slotted, step, shape, lanes)
+        for part in groups.plan_parts(slotted, packing.schedule_steps(chunk, batch), lanes, limit, batch):
             steps += 1
-            slots += tokens.size // len(chosen) * (lanes.total if every_lane else len(chosen))
+            slots += part.length * batch * (lanes.total if every_lane else part.width)
     return steps, slots
 
 
@@ -83,8 +82,8 @@ def main() -> None:
     real = sum(c.epochs * sum(len(row.tokens) for row in c.rows) for c in found)
     for every_lane in (False, True):
         for name, chunks in plans.items():
-            dispatched, slots = cost(chunks, (how.accumulation, how.batch_size), every_lane)
-            print(f"{name}{', every lane' * every_lane}: {dispatched} steps dispatched, {slots} token slots, "
+            dispatched, slots = cost(chunks, how.batch, config.engine.length_groups, every_lane)
+            print(f"{name}{', every lane' * every_lane}: {dispatched} calls dispatched, {slots} token slots, "
                   f"{real / slots:.0%} of them real tokens")  # fmt: skip
     for turn in range(3 if flags.time else 0):
         for name, chunks in plans.items():

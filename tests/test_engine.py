@@ -13,7 +13,7 @@ import pytest
 from tiny_training import VOCAB, random_adapter, random_rows, stack, steps_by_hand, tiny_engine, tiny_model
 
 from seal_jax.config import Training
-from seal_jax.engine import packing
+from seal_jax.engine import groups, packing
 from seal_jax.engine.generation import Generation
 from seal_jax.engine.packing import Candidate, Lanes, Row
 from seal_jax.engine.recipe import Recipe, recipe
@@ -108,6 +108,28 @@ def test_together_equals_one_at_a_time(engine, base, together, monkeypatch):
         assert min(jax.tree.leaves(moved)) > 1e-3
 
 
+def test_groups_by_length_train_as_one_call_does(engine, base, together, monkeypatch):
+    """Three calls to a step, some with a lane that idles; one candidate has the lengths of another test's."""
+    monkeypatch.setattr(groups, "PROGRAM", 0)
+    monkeypatch.setattr(groups, "CALL", 1)
+    chunk = [
+        replace(CANDIDATES[0], rows=random_rows(lengths, seed, prompt=4), epochs=epochs, seed=(2, seed, 0))
+        for seed, (lengths, epochs) in enumerate([((40, 30, 9), 1), ((12, 11), 2), ((70, 40, 37), 1), ((16,), 2)])
+    ] + [CANDIDATES[2]]
+    one, several = tiny_engine(engine.config, length_groups=1), tiny_engine(engine.config, length_groups=3)
+    expected, found = (each.finetune(base, chunk, RECIPE) for each in (one, several))
+    slotted = [packing.slots_of(candidate) for candidate in chunk]
+    steps = packing.schedule_steps(chunk, 1)
+    parts = groups.plan_parts(slotted, steps, Lanes(5, 1), 3)
+    assert len(parts) > len(steps) + 3 and len({part.length for part in parts}) >= 3
+    assert several.usage.slots == sum(part.width * part.length for part in parts) < 0.7 * one.usage.slots
+    assert several.usage.real == one.usage.real == sum(c.epochs * sum(len(r.tokens) for r in c.rows) for c in chunk)
+    for index in range(len(chunk)):
+        close(lane(found[0], index), lane(expected[0], index), 1e-5)
+        np.testing.assert_allclose(found[1][index], expected[1][index], rtol=1e-5)
+    close(lane(found[0], 4), lane(together[0], 2), 1e-5)  # which equals the plain loop
+
+
 def test_losses_are_those_of_a_candidates_own_steps(together):
     assert [losses.shape for losses in together[1]] == [(6,), (6,), (4,)]
     assert all(losses.dtype == np.float32 and np.isfinite(losses).all() for losses in together[1])
@@ -128,8 +150,9 @@ def test_the_same_again_bit_for_bit_and_nothing_is_compiled(engine, base, togeth
     same_bits(again, together)
     assert engine.programs.count == compiled
     assert engine.usage.real - real == 2 * 3 * 12 + 3 * 2 * 16 + 4 * 12
-    computed = [packing.computed_lanes(step, Lanes(3, 1)) for step in packing.schedule_steps(CANDIDATES, 1)]
-    assert engine.usage.slots - slots == 16 * sum(len(lanes) for lanes in computed)
+    slotted = [packing.slots_of(candidate) for candidate in CANDIDATES]
+    parts = groups.plan_parts(slotted, packing.schedule_steps(CANDIDATES, 1), Lanes(3, 1), 4)
+    assert engine.usage.slots - slots == sum(part.width * part.length for part in parts)
     assert 0 < engine.usage.real_fraction < 1
 
 

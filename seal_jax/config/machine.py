@@ -11,6 +11,7 @@ class EngineConfig:
 
     candidates: int = number(8, 0)  # adapters trained together; 0: as many as fit memory_gib
     memory_gib: float = number(0.0, 0)  # of a device, with the weights; 0: what the device has, on a TPU or GPU
+    length_groups: int = number(4, 1)  # of like length, into which a step, or prompts read together, are split
     decode_rows: int = number(64, 1)  # sequences decoded or scored together
     loss_chunk: int = number(1024, 1)  # positions of all sequences of a step to which the head is applied at a time
     remat_above: int = number(1024, 0)  # tokens of one step above which blocks are recomputed in the backward pass

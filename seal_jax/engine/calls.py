@@ -85,8 +85,8 @@ class Calls:
         self, shape: tuple[int, int], size: tuple[int, int], targets: int = 0, counted: int = 0
     ) -> tuple:
         """The `batch` of `step` as structs: `shape` is (micro-batches, sequences in each), `size` is (lanes computed,
-        sequence length). `targets`: the teacher's at each token, 0 without a teacher; `counted`: the places of tokens
-        that count, 0 for all of them, which takes most memory."""
+        sequence length). `targets`: the teacher's at each token, 0 without a teacher; `counted`: room for the
+        places of tokens that count; 0, or the length, for all tokens, which takes most memory."""
         count, length = size
         tokens = jax.ShapeDtypeStruct((count, *shape, length), np.int32)
         weights = jax.ShapeDtypeStruct((count, *shape, length), np.float32)
@@ -95,7 +95,7 @@ class Calls:
             *(jax.ShapeDtypeStruct((*tokens.shape, targets), kind) for kind in (np.int32, np.float32))
         )
         places = jax.ShapeDtypeStruct((count, *shape, counted), np.int32)
-        batch = sft.Batch(tokens, weights, valid, expected if targets else None, places if counted else None)
+        batch = sft.Batch(tokens, weights, valid, expected if targets else None, places if counted % length else None)
         return self.layout.put_candidates((jax.ShapeDtypeStruct((count,), np.int32), batch))
 
     def blank_step(self, base: dict, recipe: Recipe, lanes: Lanes, size: tuple[int, int]) -> Call:

@@ -11,7 +11,7 @@ import numpy as np
 
 from seal_jax.config import EngineConfig
 from seal_jax.engine import generation as decoding
-from seal_jax.engine import packing, teacher
+from seal_jax.engine import groups, packing, teacher
 from seal_jax.engine.calls import Calls
 from seal_jax.engine.generation import Generation, Sample
 from seal_jax.engine.packing import Candidate, Lanes, Row
@@ -69,8 +69,9 @@ class Engine:
         """Train one chunk of candidates together -> (adapters with a leading axis of lanes, losses of each candidate).
 
         losses[c] is float32, in nats per weighted token, one for each optimizer step of candidate c in order; NaN
-        means that its training diverged. Candidates must have the same data order (see `packing.plan_chunks`). Rows
-        with a teacher's targets (see `with_targets`) are learned by `recipe.distillation`.
+        means that its training diverged. Candidates must have the same data order (see `packing.plan_chunks`). Each
+        step is at most `settings.length_groups` calls, of candidates with sequences of like length (see groups.py).
+        Rows with a teacher's targets (see `with_targets`) are learned by `recipe.distillation`.
         """
         lanes = Lanes.holding(len(candidates), self.layout.devices)
         seeds = np.array(lanes.spread([c.seed for c in candidates]), np.uint32)
@@ -78,31 +79,32 @@ class Engine:
         state = self.init_adapters(base, self.layout.put_candidates(seeds), recipe)
         slotted = [packing.slots_of(candidate) for candidate in candidates]
         steps = packing.schedule_steps(candidates, recipe.batch)
+        parts = groups.plan_parts(slotted, steps, lanes, self.settings.length_groups, recipe.batch)
         shape, calls = (recipe.accumulation, recipe.batch_size), self.calls
-        filled = [packing.fill_step(slotted, step, shape, lanes) for step in steps]
-        counted = [packing.counted_places(weights) for _, _, weights, _ in filled]
-        widths = [0 if places is None else places.shape[-1] for places in counted]
+        filled = [packing.fill_step(slotted, part.slots, shape, lanes, part.size) for part in parts]
+        widths = groups.places_widths(parts, [weights for _, _, weights, _ in filled])
         sizes = {
-            ((len(chosen), tokens.shape[-1]), packing.targets_width(slotted, step), width)
-            for step, (chosen, tokens, *_), width in zip(steps, filled, widths, strict=True)
+            ((len(chosen), part.length), packing.targets_width(slotted, part.slots), widths[part.size])
+            for part, (chosen, *_) in zip(parts, filled, strict=True)
         }
         self.programs.prepare(
             [calls.step(base, state, hyper, recipe, calls.blank_batch(shape, *size)) for size in sorted(sizes)]
         )
         values = []
-        self.programs.activity.show("training step", len(steps), lambda: sum(value.is_ready() for value in values))
-        for step, (chosen, *arrays), places in zip(steps, filled, counted, strict=True):
-            self._count(slotted, step, arrays[0])
+        self.programs.activity.show("training step", len(parts), lambda: sum(value.is_ready() for value in values))
+        for part, (chosen, *arrays) in zip(parts, filled, strict=True):
+            self._count(slotted, part.slots, arrays[0])
             local = np.array(chosen, np.int32) % lanes.each
-            expected = packing.fill_targets(slotted, step, arrays[0].shape, lanes)
+            expected = packing.fill_targets(slotted, part.slots, arrays[0].shape, lanes)
+            places = packing.counted_places(arrays[1], widths[part.size])
             data = sft.Batch(*arrays, expected and Targets(*expected), places)
             batch = self.layout.put_candidates((local, data))
             state, loss_now = self.programs.run(calls.step(base, state, hyper, recipe, batch))
             values.append(loss_now)
         losses: list[list[float]] = [[] for _ in candidates]
-        for step, (chosen, *_), row in zip(steps, filled, fetch_all(values), strict=True):
+        for part, (chosen, *_), row in zip(parts, filled, fetch_all(values), strict=True):
             loss_of = dict(zip(chosen, row, strict=True))
-            for candidate, slots in enumerate(step):
+            for candidate, slots in enumerate(part.slots):
                 if slots:
                     losses[candidate].append(loss_of[lanes.of(candidate)])
         self.programs.activity.restore()

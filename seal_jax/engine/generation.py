@@ -8,12 +8,18 @@ import jax
 import numpy as np
 
 from seal_jax.engine import packing
+from seal_jax.engine.batches import Place, by_length
 from seal_jax.engine.calls import Calls
 from seal_jax.engine.packing import Lanes, Row
 from seal_jax.engine.programs import Programs
 from seal_jax.engine.weights import Weights
 from seal_jax.inner.sampling import Constraint, Sampling
 from seal_jax.parallel import Layout, fetch
+
+# What one more batch costs, in token slots of prompts that could be read meanwhile: each decoding step of its own, for
+# which all weights are read again; in scoring, most of the time that it takes to compile one more program.
+STEP = 64
+SCORING = 1024
 
 
 @dataclass(frozen=True)
@@ -72,7 +78,24 @@ def generate(
     seeds: Sequence[Sequence[Sequence[tuple[int, ...]]]],
     generation: Generation,
 ) -> list[list[list[Sample]]]:
-    """Samples [c][q][k] that continue the prompts [c][q]; see `Engine.generate`."""
+    """Samples [c][q][k] that continue the prompts [c][q]; see `Engine.generate`.
+
+    Prompts of very different lengths are decoded in several batches, whose decoding steps cannot be shared.
+    """
+
+    def run(weights: Weights, places: list[list[Place]]) -> list[list[list[Sample]]]:
+        asked = [[prompts[c][q] for c, q in lane] for lane in places]
+        numbers = [[seeds[c][q] for c, q in lane] for lane in places]
+        return _together(calls, programs, weights, asked, numbers, generation)
+
+    lengths = [[len(prompt) for prompt in lane] for lane in prompts]
+    return by_length(calls, programs, weights, lengths, STEP * generation.max_new, run)
+
+
+def _together(
+    calls: Calls, programs: Programs, weights: Weights, prompts: Sequence, seeds: Sequence, generation: Generation
+) -> list[list[list[Sample]]]:
+    """The same in one batch."""
     layout, rules, max_new = calls.layout, generation.rules, generation.max_new
     constraint = _constraint(generation, layout)
     rows = _fill_rows(weights, prompts, seeds, layout)
@@ -107,6 +130,15 @@ def log_likelihood(
     calls: Calls, programs: Programs, weights: Weights, rows: Sequence[Sequence[Row]]
 ) -> list[list[float]]:
     """Log-likelihoods [c][q] of the weighted tokens of rows[c][q]; see `Engine.log_likelihood`."""
+
+    def run(weights: Weights, places: list[list[Place]]) -> list[list[float]]:
+        return _score(calls, programs, weights, [[rows[c][q] for c, q in lane] for lane in places])
+
+    return by_length(calls, programs, weights, [[len(row.tokens) for row in lane] for lane in rows], SCORING, run)
+
+
+def _score(calls: Calls, programs: Programs, weights: Weights, rows: Sequence[Sequence[Row]]) -> list[list[float]]:
+    """The same in one batch."""
     lanes, places, queries = _place(weights, rows, calls.layout.devices)
     length = packing.bucket(max(len(row.tokens) for lane in rows for row in lane))
     tokens = np.zeros((lanes.total, queries, length), np.int32)

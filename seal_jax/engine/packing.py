@@ -170,17 +170,16 @@ class Lanes:
         return filled
 
 
-def computed_lanes(step: Sequence[tuple[int, ...]], lanes: Lanes) -> list[int]:
+def computed_lanes(step: Sequence[tuple[int, ...]], lanes: Lanes, width: int = 0) -> list[int]:
     """The lane indices to compute at a step, equally many on each device, rising.
 
-    On each device these are the lanes with data, padded to a power of two (or to all of its lanes) with lanes without.
+    On each device these are the lanes with data, padded with lanes without to `width` of them; for a width of 0 to a
+    power of two, or to all of its lanes.
     """
     busy = {lanes.of(candidate) for candidate, slots in enumerate(step) if slots}
     homes = [range(device * lanes.each, (device + 1) * lanes.each) for device in range(lanes.devices)]
-    most = max(sum(lane in busy for lane in home) for home in homes)
-    width = 1
-    while width < most:
-        width *= 2
+    if not width:
+        width = 2 ** (max(sum(lane in busy for lane in home) for home in homes) - 1).bit_length()
     chosen = []
     for home in homes:
         busy_first = sorted(home, key=lambda lane: (lane not in busy, lane))
@@ -189,16 +188,24 @@ def computed_lanes(step: Sequence[tuple[int, ...]], lanes: Lanes) -> list[int]:
 
 
 def fill_step(
-    slotted: Sequence[Sequence[Row]], step: Sequence[tuple[int, ...]], shape: tuple[int, int], lanes: Lanes
+    slotted: Sequence[Sequence[Row]],
+    step: Sequence[tuple[int, ...]],
+    shape: tuple[int, int],
+    lanes: Lanes,
+    size: tuple[int, int] = (0, 0),
 ) -> tuple[list[int], np.ndarray, np.ndarray, np.ndarray]:
     """One step's arrays: (the c lanes computed, tokens int32 and weights float32 [c, A, B, T], valid bool [c]).
 
-    `shape` is (A, B), micro-batches and sequences in each. `valid` is False for lanes without data at this step.
+    `shape` is (A, B), micro-batches and sequences in each; `size` is (c on each device, T), 0 for the least bucket that
+    holds the step. `valid` is False for lanes without data at this step.
     """
     micro, batch = shape
-    longest = max(len(slotted[candidate][slot].tokens) for candidate, slots in enumerate(step) for slot in slots)
-    chosen = computed_lanes(step, lanes)
-    tokens = np.zeros((len(chosen), micro * batch, bucket(longest)), np.int32)
+    width, length = size
+    if not length:
+        rows = (slotted[candidate][slot] for candidate, slots in enumerate(step) for slot in slots)
+        length = bucket(max(len(row.tokens) for row in rows))
+    chosen = computed_lanes(step, lanes, width)
+    tokens = np.zeros((len(chosen), micro * batch, length), np.int32)
     weights = np.zeros(tokens.shape, np.float32)
     valid = np.zeros(len(chosen), bool)
     for index, place, row in _placed(slotted, step, chosen, lanes):
@@ -209,18 +216,25 @@ def fill_step(
     return chosen, tokens.reshape(split), weights.reshape(split), valid
 
 
-def counted_places(weights: np.ndarray) -> np.ndarray | None:
-    """Places of the tokens whose loss weight [..., T] is not 0, int32 [..., P] rising, and 0 behind them.
-
-    P is a multiple of a quarter of T, or of 16 in short rows, one for all rows; None where three quarters of T do not
-    hold them. The first token of a row is none of them.
+def counted_width(weights: np.ndarray) -> int:
+    """Room P for the places of the tokens of each row whose loss weight [..., T] is not 0: a multiple of a quarter of
+    T, or of 16 in short rows; T where three quarters of it do not hold them. The first token of a row is none of them.
     """
-    counts = weights[..., 1:] != 0
     length = weights.shape[-1]
     unit = max(16, length // 4)
-    width = max(1, -(-int(counts.sum(-1).max()) // unit)) * unit
-    if width > 3 * length // 4:
+    width = max(1, -(-int((weights[..., 1:] != 0).sum(-1).max()) // unit)) * unit
+    return length if width > 3 * length // 4 else width
+
+
+def counted_places(weights: np.ndarray, width: int = 0) -> np.ndarray | None:
+    """Places of the tokens whose loss weight [..., T] is not 0, int32 [..., P] rising, and 0 behind them.
+
+    P is `width`, or for 0 their `counted_width`; None where that is T.
+    """
+    width = width or counted_width(weights)
+    if width == weights.shape[-1]:
         return None
+    counts = weights[..., 1:] != 0
     places = np.argsort(~counts, axis=-1, kind="stable")[..., :width]
     return np.where(np.take_along_axis(counts, places, -1), places + 1, 0).astype(np.int32)
 
@@ -245,7 +259,8 @@ def fill_targets(
     count, micro, batch, length = shape
     ids = np.zeros((count, micro * batch, length, width), np.int32)
     probs = np.zeros(ids.shape, np.float32)
-    for index, place, row in _placed(slotted, step, computed_lanes(step, lanes), lanes):
+    chosen = computed_lanes(step, lanes, count // lanes.devices)
+    for index, place, row in _placed(slotted, step, chosen, lanes):
         if row.targets is not None:
             end = len(row.tokens)
             begin = end - len(row.targets[0])

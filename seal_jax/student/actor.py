@@ -53,10 +53,15 @@ class Actor:
         return Row(tuple(tokens), tuple(weights), tuple(teacher))
 
     def log_likelihoods(self, rows: Sequence[Row]) -> list[float]:
-        """Of the weighted tokens of each row, in nats, without an adapter; `engine.decode_rows` of them at a time."""
-        each, found = self.engine.settings.decode_rows, []
+        """Of the weighted tokens of each row, in nats, without an adapter; `engine.decode_rows` of them, of like
+        length, at a time."""
+        order = sorted(range(len(rows)), key=lambda place: len(rows[place].tokens))
+        each, found = self.engine.settings.decode_rows, [0.0] * len(rows)
         for begin in range(0, len(rows), each):
-            found += self.engine.log_likelihood(Weights(self.base), [rows[begin : begin + each]])[0]
+            part = order[begin : begin + each]
+            values = self.engine.log_likelihood(Weights(self.base), [[rows[place] for place in part]])[0]
+            for place, value in zip(part, values, strict=True):
+                found[place] = value
         return found
 
     def stopper(self, texts: Sequence[str]) -> Callable[[list[int]], bool] | None:
