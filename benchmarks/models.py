@@ -34,8 +34,8 @@ def main() -> None:
         began = time.perf_counter()
         form, found = measure(source, passages, arguments)
         count = sum(len(passage.questions) for passage in passages)
-        cells = [f"{100 * right / count:.0f} %" for right in found]
-        lines.append(" | ".join([f"| {Path(source).name}", form, str(count), *cells, f"{time.perf_counter() - began:.0f} |"]))
+        cells = [Path(source).name, form, str(count), *(f"{100 * right / count:.0f} %" for right in found)]
+        lines.append(f"| {' | '.join(cells)} | {time.perf_counter() - began:.0f} |")
     print("\n".join(lines))
 
 
