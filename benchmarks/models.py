@@ -11,6 +11,7 @@ each passage, all trained together, at every learning rate of `--rates`.
 import argparse
 import time
 from dataclasses import replace
+from pathlib import Path
 
 from seal_jax import lab
 from seal_jax.domains.knowledge.corpus import Passage, load_passages
@@ -27,13 +28,14 @@ def main() -> None:
     arguments = parser.parse_args()
     passages = load_passages("shipped:train")[arguments.skip : arguments.skip + arguments.passages]
     names = "untrained", "passage in the prompt", *(f"inner loop at {rate:g}" for rate in arguments.rates)
-    lines = ["| model | form | questions | " + " | ".join(names) + " | seconds |", "|---|---|---" + "|---:" * 5]
+    head = "| model | form | questions | " + " | ".join(names) + " | seconds |"
+    lines = [head, "|---|---" + "|---:" * (len(names) + 2) + "|"]
     for source in arguments.models:
         began = time.perf_counter()
         form, found = measure(source, passages, arguments)
         count = sum(len(passage.questions) for passage in passages)
-        cells = [f"{100 * right / count:.0f} %" for right in found]
-        lines.append(" | ".join([f"| {source}", form, str(count), *cells, f"{time.perf_counter() - began:.0f} |"]))
+        cells = [Path(source).name, form, str(count), *(f"{100 * right / count:.0f} %" for right in found)]
+        lines.append(f"| {' | '.join(cells)} | {time.perf_counter() - began:.0f} |")
     print("\n".join(lines))
 
 
