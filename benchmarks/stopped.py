@@ -129,7 +129,7 @@ def compare(home: Path, disk: Path, how) -> None:
     tiny_run.make_model(home / "policy")
     tiny_run.make_passages(home / "train.json", "Bo")
     tiny_run.make_passages(home / "evaluation.json", "Cu")
-    values = tiny_run.tiny_values(home, outer={"rounds": 2})
+    values = tiny_run.tiny_values(home, outer={"rounds": 1})
     whole, stopped = home / "runs" / "whole", disk / "stopped"
     whole.parent.mkdir()
     finished(values, whole)

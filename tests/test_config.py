@@ -102,7 +102,7 @@ def test_a_field_that_the_domain_does_not_read_is_refused(domain, path, value):
     text = mistakes(changed(domain, **{path: value}))
     assert f"the domain {domain!r} does not read it" in text
     assert any(
-        f"config.{path.replace('__', '.')}".startswith(line.split(":")[0].strip()) for line in text.splitlines()[1:]
+        f"config.{path.replace('__', '.')}".startswith(line.split(":")[0].strip()) for line in text.splitlines()
     )
 
 
