@@ -6,6 +6,8 @@ import json
 import subprocess
 import sys
 
+import jax
+import numpy as np
 import pytest
 from tiny_checkpoint import random_params, tiny_config, tiny_tokenizer, write_gguf
 
@@ -17,7 +19,7 @@ from seal_jax.errors import UserError
 from seal_jax.model.adapter_file import read_adapter
 from seal_jax.model.hf_config import model_config
 from seal_jax.model.layout import to_tensors
-from seal_jax.model.pretrained import save_merged
+from seal_jax.model.pretrained import load, save_merged
 from seal_jax.text import printable
 
 TEXT = "# The ferry\n\nThe ferry to Bo is blue. It leaves at noon.\n\n- Its captain is Arlo\n"
@@ -47,8 +49,10 @@ def learned(home, files, tmp_path_factory):
     out = tmp_path_factory.mktemp("adapters") / "x"
     arguments = ["learn", "--model", str(home / "policy"), "--out", str(out), "--questions", str(files / "q.txt"),
                  "--rank", "2", "--epochs", "4", "--learning-rate", "0.03", str(files / "ferry.md")]  # fmt: skip
-    with contextlib.redirect_stdout(io.StringIO()) as shown:
+    with contextlib.redirect_stdout(io.StringIO()) as shown, contextlib.redirect_stderr(io.StringIO()) as progress:
         assert main(arguments) == 0
+    assert "asking before anything is learned: 2/2" in progress.getvalue()
+    assert "training an adapter on 3 lines: took" in progress.getvalue()
     return out, shown.getvalue()
 
 
@@ -67,7 +71,7 @@ def test_learning_shows_and_keeps_what_was_answered(learned):
         ("What leaves?", "ferry"), ("Who is the captain?", None)
     ]  # fmt: skip
     assert any(q["before"] != q["after"] for q in record["questions"])
-    assert "training an adapter on 3 lines" in shown and "12 steps" in shown
+    assert "12 steps" in shown
     for one in record["questions"]:
         assert f"{one['question']}" in shown
     assert "of 1 before" in shown and "of 1 after" in shown
@@ -98,21 +102,20 @@ def test_the_merged_folder_answers_as_the_adapter(learned, home, tmp_path, capsy
     assert safe(f"without: {after}\n") in capsys.readouterr().out
 
 
-def test_the_gguf_file_answers_as_the_adapter(learned, tmp_path, capsys):
+def test_the_gguf_file_holds_the_merged_model(learned, tmp_path):
     """The adapter's model as a GGUF file, whose tokenizer's fields are copied: into it, and out again."""
-    out, _ = learned
     hf = tiny_config("llama", max_position_embeddings=512)
     tensors = dict(to_tensors(model_config(hf, "config"), random_params(hf, 0)))
     write_gguf(tmp_path / "base.gguf", hf, tensors, tiny_tokenizer())
-    assert main(["export", "--adapter", str(out), "--model", str(tmp_path / "base.gguf"), "--gguf",
-                 str(tmp_path / "x.gguf"), "--gguf-type", "f32"]) == 0  # fmt: skip
-    asked = ["What leaves?", "Who is the captain?"]
-    capsys.readouterr()
-    asking.answer(asking.load(str(out), str(tmp_path / "base.gguf")), asked)
-    adapted = [line.split(": ", 1)[1] for line in capsys.readouterr().out.splitlines() if line.startswith("  with:")]
-    asking.answer(asking.load(str(out), str(tmp_path / "x.gguf")), asked)
-    whole = [line.split(": ", 1)[1] for line in capsys.readouterr().out.splitlines() if line.startswith("  without:")]
-    assert [text.strip() for text in whole] == [text.strip() for text in adapted]
+    assert main(["export", "--adapter", str(learned[0]), "--model", str(tmp_path / "base.gguf"), "--merged",
+                 str(tmp_path / "merged"), "--gguf", str(tmp_path / "x.gguf"), "--gguf-type", "f32"]) == 0  # fmt: skip
+    base, merged, ours = (load(str(tmp_path / name), "float32") for name in ("base.gguf", "merged", "x.gguf"))
+    assert ours.config == merged.config
+    jax.tree.map(np.testing.assert_array_equal, ours.params, merged.params)
+    text = "What leaves at 7:45?<|im_end|>"
+    assert ours.tokenizer.encode(text) == merged.tokenizer.encode(text) == base.tokenizer.encode(text)
+    kernels = [one.params["layers"]["q_proj"]["kernel"] for one in (ours, base)]
+    assert np.abs(kernels[0] - kernels[1]).max() > 1e-3  # the adapter is in it
 
 
 def test_the_model_writes_self_edits_and_questions_where_it_is_asked_to(home, files, tmp_path):

@@ -51,7 +51,8 @@ class Watch:
         if self._metrics is not None and figures:
             place = f"running/{stage.arm}_{stage.round}_{stage.split}_{stage.purpose}"
             self._metrics.scalars(done, {f"{place}/{name}": value for name, value in figures.items()})
-            self._metrics.flush()
+            if not in_bucket(self.folder):
+                self._metrics.flush()
 
     def close(self) -> None:
         self._written.close()

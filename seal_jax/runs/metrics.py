@@ -2,19 +2,21 @@
 
 import importlib.util
 import os
+import time
 import uuid
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import tensorboardX
 from etils import epath
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event
+from tensorboardX.summary import scalar
 
 from seal_jax.errors import UserError
 from seal_jax.runs.records import in_bucket
 
 STEP = "step"
-SECONDS_TO_DISK = 5  # until a point can be seen in TensorBoard; its writer's own flush leaves out what is queued
 
 
 class Metrics:
@@ -26,19 +28,22 @@ class Metrics:
         Raises UserError if a project is named and wandb is not installed.
         """
         self._wandb = _start_wandb(epath.Path(folder), wandb_project, dict(config or {})) if wandb_project else None
-        seconds = 120 if in_bucket(folder) else SECONDS_TO_DISK  # a bucket gets the whole file again each time
-        self._writer = tensorboardX.SummaryWriter(os.fspath(folder), flush_secs=seconds)
+        # Without the queue and the thread of SummaryWriter: its flush leaves out what is queued, and where the disk is
+        # full the thread ends and the next points would wait for it for ever.
+        if not in_bucket(folder):
+            os.makedirs(folder, exist_ok=True)
+        self._writer = EventsWriter(f"{os.fspath(folder)}/events")
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """Writes each value under its name, such as "reward/mean"; steps may come in any order."""
         numbers = {name: float(np.asarray(value)) for name, value in values.items()}
         for name, value in numbers.items():
-            self._writer.add_scalar(name, value, step)
+            self._writer.write_event(Event(wall_time=time.time(), step=step, summary=scalar(name, value)))
         if self._wandb is not None:
             self._wandb.log({STEP: step, **numbers})
 
     def flush(self) -> None:
-        """Asks for everything written so far to reach the disk soon."""
+        """Puts everything written so far on the disk; a bucket gets the whole file again."""
         self._writer.flush()
 
     def close(self) -> None:
