@@ -86,7 +86,7 @@ def run(values: Mapping, workdir: str) -> None:
 def carry_out(config: config_lib.Config, folder) -> None:
     """Run or continue the experiment in `folder`, a RunDirectory, and print its tables."""
     from seal_jax.engine.programs import enable_cache
-    from seal_jax.experiments import assemble, export, rounds
+    from seal_jax.experiments import assemble, continual, export, pretraining, rounds
     from seal_jax.parallel import is_first
     from seal_jax.report import terminal
     from seal_jax.report.watch import Watch
@@ -104,7 +104,8 @@ def carry_out(config: config_lib.Config, folder) -> None:
         raise
     print(f"{path}: {'continuing' if folder.continued else 'a new run'}\n{assemble.heading(setup)}", flush=True)
     with Watch(path, config) as watch:
-        policy = rounds.run(setup, watch.after_row)
+        run = {"rounds": rounds.run, "pretraining": pretraining.run, "continual": continual.run}[config.experiment]
+        policy = run(setup, watch.after_row)
     if config.export.policy:
         export.export(setup, policy, path)
     setup.recorder.close()

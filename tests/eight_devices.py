@@ -141,7 +141,7 @@ def step_program(devices, model=1, count=8, backend="shard_map", **settings):
     state = engine.init_adapters(base, seeds, RECIPE)
     hyper = engine.layout.put_candidates(sft.Hyper(*np.ones((3, lanes.total), np.float32)))
     batch = engine.calls.blank_batch((1, 1), (lanes.total, 64))
-    return engine.calls.step(base, state, hyper, RECIPE, batch).compile()
+    return engine.calls.step({"params": base}, state, hyper, RECIPE, batch).compile()
 
 
 def groups_of(line):

@@ -1,13 +1,14 @@
 """A run's configuration: frozen dataclasses in two halves, science.py (what defines the numbers) and machine.py (how
 they are computed). build.py makes them from what a person wrote."""
 
-from seal_jax.config.build import DOMAINS, MACHINE, Config, at_size, defaults, from_dict, unread
+from seal_jax.config.build import DOMAINS, EXPERIMENTS, MACHINE, Config, at_size, defaults, from_dict, unread
 from seal_jax.config.machine import EngineConfig, Export, Metrics, Parallel
 from seal_jax.config.science import (
     ALL_PROJECTIONS,
     DPO,
     QV,
     Arc,
+    Continual,
     Data,
     Distill,
     Evaluation,
@@ -17,6 +18,7 @@ from seal_jax.config.science import (
     Model,
     Outer,
     PolicyGradient,
+    Pretraining,
     Reward,
     Sampling,
     Training,
@@ -24,7 +26,8 @@ from seal_jax.config.science import (
 )
 
 __all__ = [
-    "ALL_PROJECTIONS", "DOMAINS", "DPO", "MACHINE", "QV", "Arc", "Config", "Data", "Distill", "EngineConfig",
-    "Evaluation", "Export", "Inner", "Judge", "Knowledge", "Metrics", "Model", "Outer", "Parallel", "PolicyGradient",
-    "Reward", "Sampling", "Training", "Weighted", "at_size", "defaults", "from_dict", "unread",
+    "ALL_PROJECTIONS", "DOMAINS", "DPO", "EXPERIMENTS", "MACHINE", "QV", "Arc", "Config", "Continual", "Data",
+    "Distill", "EngineConfig", "Evaluation", "Export", "Inner", "Judge", "Knowledge", "Metrics", "Model", "Outer",
+    "Parallel", "PolicyGradient", "Pretraining", "Reward", "Sampling", "Training", "Weighted", "at_size", "defaults",
+    "from_dict", "unread",
 ]  # fmt: skip

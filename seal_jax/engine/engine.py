@@ -65,12 +65,15 @@ class Engine:
         """Base weights from the host, on the devices."""
         return self.layout.put_weights(params)
 
-    def finetune(self, base: dict, candidates: Sequence[Candidate], recipe: Recipe) -> tuple[dict, list[np.ndarray]]:
+    def finetune(
+        self, base: dict, candidates: Sequence[Candidate], recipe: Recipe, past: dict | None = None
+    ) -> tuple[dict, list[np.ndarray]]:
         """Train one chunk of candidates together -> (adapters with a leading axis of lanes, losses of each candidate).
 
         losses[c] is float32, in nats per weighted token, one for each optimizer step of candidate c in order; NaN
         means that its training diverged. Candidates must have the same data order (see `packing.plan_chunks`). Rows
-        with a teacher's targets (see `with_targets`) are learned by `recipe.distillation`.
+        with a teacher's targets (see `with_targets`) are learned by `recipe.distillation`. past: adapters with an axis
+        of lanes, of the recipe's scale and any rank, that the candidates have already and that stay as they are.
         """
         lanes = Lanes.holding(len(candidates), self.layout.devices)
         seeds = np.array(lanes.spread([c.seed for c in candidates]), np.uint32)
@@ -78,6 +81,7 @@ class Engine:
         state = self.init_adapters(base, self.layout.put_candidates(seeds), recipe)
         slotted = [packing.slots_of(candidate) for candidate in candidates]
         steps = packing.schedule_steps(candidates, recipe.batch)
+        frozen = {"params": base} | ({} if past is None else {"past": past})
         shape, calls = (recipe.accumulation, recipe.batch_size), self.calls
         filled = [packing.fill_step(slotted, step, shape, lanes) for step in steps]
         counted = [packing.counted_places(weights) for _, _, weights, _ in filled]
@@ -87,7 +91,7 @@ class Engine:
             for step, (chosen, tokens, *_), width in zip(steps, filled, widths, strict=True)
         }
         self.programs.prepare(
-            [calls.step(base, state, hyper, recipe, calls.blank_batch(shape, *size)) for size in sorted(sizes)]
+            [calls.step(frozen, state, hyper, recipe, calls.blank_batch(shape, *size)) for size in sorted(sizes)]
         )
         values = []
         for step, (chosen, *arrays), places in zip(steps, filled, counted, strict=True):
@@ -96,7 +100,7 @@ class Engine:
             expected = packing.fill_targets(slotted, step, arrays[0].shape, lanes)
             data = sft.Batch(*arrays, expected and Targets(*expected), places)
             batch = self.layout.put_candidates((local, data))
-            state, loss_now = self.programs.run(calls.step(base, state, hyper, recipe, batch))
+            state, loss_now = self.programs.run(calls.step(frozen, state, hyper, recipe, batch))
             values.append(loss_now)
         losses: list[list[float]] = [[] for _ in candidates]
         for step, (chosen, *_), row in zip(steps, filled, fetch_all(values), strict=True):

@@ -45,9 +45,11 @@ def assemble(config: Config, path: epath.Path, world: World) -> Setup:
     def writes(actor: Actor) -> Policy:
         return Policy(actor, domain, config.sampling, world.attempts, grammar)
 
+    kind, source, _ = lessons(config)
     _check_context(config, writes(policy), student or policy, world)
     if world.note:
         print(world.note, flush=True)
+    _check_completions(config, world)
     recorder = Recorder(path, lambda: usage([policy, *([student] if student else [])]))
     asks = config.reward.accuracy_weight > 0 or config.outer.selection == "correct"
     recorder.declare_items(
@@ -62,11 +64,20 @@ def assemble(config: Config, path: epath.Path, world: World) -> Setup:
         evaluation=world.evaluation,
         domain=domain,
         writes=writes,
-        teaches=(lambda actor: File(config.data.train)) if config.outer.author == "file" else writes,
+        teaches=(lambda actor: File(source)) if kind == "file" else writes,
         reward=Adapted(rewarded, config.reward, config.inner, config.seed, asks, recorder),
         arms=arms(config, recorder, policy),
         recorder=recorder,
     )
+
+
+def lessons(config: Config) -> tuple[str, str, str]:
+    """(who writes what is learned from, the source of its items, the field that says how many of each item)."""
+    return {
+        "rounds": (config.outer.author, config.data.train, "outer.samples"),
+        "pretraining": (config.pretraining.author, config.data.evaluation, "pretraining.samples"),
+        "continual": (config.continual.author, config.data.evaluation, ""),
+    }[config.experiment]
 
 
 def arms(config: Config, recorder: Recorder, policy: Actor) -> list[Arm]:
@@ -123,8 +134,9 @@ def _check_disjoint(world: World) -> None:
 def _check_context(config: Config, author: Policy, student: Actor, world: World) -> None:
     """Prompts and what is written after them must fit the models' contexts."""
     sampled = [*world.train, *world.evaluation] if config.outer.rounds else world.evaluation
-    prompts = {item.title: len(author.prompt(item)) for item in sampled}
-    _check_room("config.sampling.max_new_tokens", config.sampling.max_new_tokens, prompts, author.actor)
+    if config.experiment == "rounds" or lessons(config)[0] == "policy":
+        prompts = {item.title: len(author.prompt(item)) for item in sampled}
+        _check_room("config.sampling.max_new_tokens", config.sampling.max_new_tokens, prompts, author.actor)
     for group, items in (("reward", world.train), ("evaluation", world.evaluation)):
         asked = _question_lengths(author.domain, items, student)
         _check_room(f"config.{group}.answer_tokens", getattr(config, group).answer_tokens, asked, student)
@@ -133,12 +145,30 @@ def _check_context(config: Config, author: Policy, student: Actor, world: World)
 def _question_lengths(domain: Domain, items: Sequence, student: Actor) -> dict[str, int]:
     """{title: tokens of an item's longest question}."""
     return {
-        item.title: max(len(student.tokenizer.encode_prompt(p)) for p in domain.quiz(item, student.chat).prompts)
+        item.title: max(len(student.tokenizer.encode_prompt(p)) for p in prompts)
         for item in items
+        if (prompts := domain.quiz(item, student.chat).prompts)
     }
 
 
+def _check_completions(config: Config, world: World) -> None:
+    """Where a file wrote the lessons of all items, it must hold enough of each."""
+    kind, source, field = lessons(config)
+    if kind != "file" or config.experiment == "rounds":
+        return
+    wanted = max(config.pretraining.samples) if field else 1
+    for item in [*world.train, *world.evaluation]:
+        if len(item.completions) < wanted:
+            fewer = f"add more, or lower config.{field}" if field else "add one"
+            raise UserError(
+                f"{source}: {item.title!r} has {len(item.completions)} completions and {wanted} are asked for; "
+                f"{fewer}, or set config.{config.experiment}.author to 'policy'"
+            )
+
+
 def _check_room(field: str, new: int, prompts: dict[str, int], actor: Actor) -> None:
+    if not prompts:
+        return
     title, longest = max(prompts.items(), key=lambda pair: pair[1])
     context = actor.source.config.max_position
     if longest + new > context:
@@ -155,6 +185,9 @@ def heading(setup: Setup) -> str:
     """What is about to run, in one sentence."""
     model, words = setup.config.model, setup.domain.words
     student = f", student {model.student}" if model.student else ""
+    if setup.config.experiment != "rounds":
+        items = f"{len(setup.train) + len(setup.evaluation)} {words.many}"
+        return f"{setup.config.experiment}: policy {model.policy}{student}; {items}; judge {setup.domain.grader}"
     return (
         f"policy {model.policy}{student}; {len(setup.train)} {words.many} to learn from, {len(setup.evaluation)} to "
         f"evaluate on; judge {setup.domain.grader}"

@@ -25,6 +25,7 @@ class Recorded:
     trials: Sequence[Record] = ()
     rollouts: Sequence[Record] = ()
     phases: Sequence[Record] = ()
+    updates: Sequence[Record] = ()
 
     @property
     def words(self) -> Words:
@@ -40,7 +41,7 @@ class Recorded:
 
 def load(folder: epath.Path) -> Recorded:
     """Reads the folder of a run, which may still be going on; what is not there yet is empty."""
-    names = ("rows", "items", "self_edits", "trials", "rollouts", "phases")
+    names = ("rows", "items", "self_edits", "trials", "rollouts", "phases", "updates")
     return Recorded(load_json(folder / "config.json", {}), *(read(folder / f"{name}.jsonl") for name in names))
 
 

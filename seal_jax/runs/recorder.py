@@ -25,6 +25,7 @@ class Recorder:
         self.edits = Ledger(path / "self_edits.jsonl", keys.EDIT)
         self.trials = Ledger(path / "trials.jsonl", keys.TRIAL)
         self.rollouts = Ledger(path / "rollouts.jsonl", keys.ROLLOUT)
+        self.updates = Ledger(path / "updates.jsonl", keys.UPDATE)
         self.phases = Ledger(path / "phases.jsonl", keys.PHASE)
         self.checkpoints = str(path / "checkpoints")
         self._usage = usage
@@ -76,5 +77,7 @@ class Recorder:
             self.phases.append([{**stage.fields, "began": began, "seconds": seconds, **used, **facts}])
 
     def close(self) -> None:
-        for ledger in (self.items, self.rows, self.edits, self.trials, self.rollouts, self.phases):
+        for ledger in (
+            self.items, self.rows, self.edits, self.trials, self.rollouts, self.updates, self.phases
+        ):  # fmt: skip
             ledger.close()
