@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from seal_jax.report.cells import ABSENT, Table, number
-from seal_jax.report.estimates import Estimate, estimate
+from seal_jax.report.estimates import estimate
 from seal_jax.report.recorded import Recorded
 from seal_jax.report.tables import per_item
 from seal_jax.runs import keys
@@ -70,14 +70,15 @@ def matrices(recorded: Recorded) -> list[Matrix]:
             accuracy[trial["arm"], trial["round"], trial["item"], trial["sample"]] = value[trial["item"]]
     declared = {row["arm"]: row["kind"] for row in recorded.rows}
     untrained = next((arm for arm, kind in declared.items() if kind == "untrained"), None)
+    items = {(one["sequence"], one["round"]): one["item"] for one in recorded.updates}  # the same in all arms
     found, total = [], config["passages"]
     for arm in (arm for arm, kind in declared.items() if kind == "continual"):
         updates = [one for one in recorded.updates if one["arm"] == arm]
         values = np.full((config["sequences"], total + 1, total), np.nan)
-        for one in updates:
-            item, sequence, k = one["item"], one["sequence"], one["round"] - 1
+        for (sequence, number), item in items.items():
+            k = number - 1
             values[sequence, 0, k] = accuracy.get((untrained, 0, item, 0), np.nan)
-            for n in range(one["round"], total + 1):
+            for n in range(number, total + 1):
                 values[sequence, n, k] = accuracy.get((arm, n, item, sequence), np.nan)
         undone, failed = (sum(bool(one[name]) for one in updates) for name in ("undone", "failure"))
         found.append(Matrix(arm, values, undone, failed))
@@ -135,8 +136,8 @@ def _cell(mean: float, error: float) -> str:
 
 
 def _percent(values: np.ndarray, sign: str = "") -> str:
-    found: Estimate = estimate(values.tolist())
-    return number(found, "accuracy", sign)
+    """The mean over sequences with its interval; differences have a sign."""
+    return number(estimate(values.tolist(), (-1, 1) if sign else (0, 1)), "accuracy", sign)
 
 
 def _over_sequences(values: np.ndarray, of, least: int = 1) -> np.ndarray:

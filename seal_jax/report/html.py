@@ -27,6 +27,7 @@ OTHERS = {
     tables.OVER_UNTRAINED: "the untrained student",
     tables.OVER_NO_RL: "self-edits without RL",
     tables.OVER_RANDOM: "random picks",
+    tables.OVER_PASSAGE: "the passages alone",
 }
 
 

@@ -39,20 +39,17 @@ class Students:
 def together(actor: Actor, learned: Sequence[Sequence[dict]], lora: LoraConfig, room: int) -> Iterator[Students]:
     """Students by what each has learned, adapters with the config `lora`, oldest first; equally many of each.
 
-    All of them come together while `room` adapters hold that. After that the older ones are merged, `room` at a time,
-    into weights of each student's own, and the students come one by one.
+    As many as `engine.candidates` (0: all) come together while `room` adapters hold what they have learned. After that
+    the older ones are merged, `room` at a time, into weights of each student's own, and the students come one by one.
     """
     whole = LoraConfig(lora.rank * room, lora.scale * lora.rank * room, lora.targets)
     merged = max(0, len(learned[0]) - 1) // room * room
-    recent = [side_by_side(actor, found[merged:], whole) for found in learned]
-    if not merged:
-        yield Students(tuple(range(len(learned))), actor, recent, whole)
-        return
-    for number, found in enumerate(learned):
-        base = actor
+    each = 1 if merged else actor.engine.settings.candidates or len(learned)
+    for first in range(0, len(learned), each):
+        numbers, base = tuple(range(first, min(first + each, len(learned)))), actor
         for begin in range(0, merged, room):
-            base = base.with_adapter(side_by_side(actor, found[begin : begin + room], whole), whole)
-        yield Students((number,), base, [recent[number]], whole)
+            base = base.with_adapter(side_by_side(actor, learned[first][begin : begin + room], whole), whole)
+        yield Students(numbers, base, [side_by_side(actor, learned[i][merged:], whole) for i in numbers], whole)
 
 
 def side_by_side(actor: Actor, adapters: Sequence[dict], whole: LoraConfig) -> dict:
