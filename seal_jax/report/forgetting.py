@@ -75,10 +75,10 @@ def matrices(recorded: Recorded) -> list[Matrix]:
     for arm in (arm for arm, kind in declared.items() if kind == "continual"):
         updates = [one for one in recorded.updates if one["arm"] == arm]
         values = np.full((config["sequences"], total + 1, total), np.nan)
-        for (sequence, number), item in items.items():
-            k = number - 1
+        for (sequence, place), item in items.items():
+            k = place - 1
             values[sequence, 0, k] = accuracy.get((untrained, 0, item, 0), np.nan)
-            for n in range(number, total + 1):
+            for n in range(place, total + 1):
                 values[sequence, n, k] = accuracy.get((arm, n, item, sequence), np.nan)
         undone, failed = (sum(bool(one[name]) for one in updates) for name in ("undone", "failure"))
         found.append(Matrix(arm, values, undone, failed))
