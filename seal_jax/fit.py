@@ -57,6 +57,8 @@ def run(config: config_lib.Config, name: str, largest: bool) -> int:
 
     if config.domain != "knowledge":
         raise UserError(f"fit knows the programs of config.domain 'knowledge'; this config has {config.domain!r}")
+    if config.experiment != "rounds":
+        raise UserError(f"fit knows the programs of config.experiment 'rounds'; this config has {config.experiment!r}")
     if not config.data.train_items:
         raise UserError("config.data.train_items is 0 (all), and fit does not read the data; give a number")
     if not largest and not config.engine.candidates:

@@ -90,7 +90,7 @@ def run(values: Mapping, workdir: str) -> None:
 def carry_out(config: config_lib.Config, folder) -> None:
     """Run or continue the experiment in `folder`, a RunDirectory, and print its tables."""
     from seal_jax.engine.programs import enable_cache
-    from seal_jax.experiments import assemble, export, outlook, rounds
+    from seal_jax.experiments import assemble, continual, export, outlook, pretraining, rounds
     from seal_jax.parallel import is_first
     from seal_jax.report import terminal
     from seal_jax.report.watch import Watch
@@ -107,15 +107,18 @@ def carry_out(config: config_lib.Config, folder) -> None:
             folder.forget()
         raise
     print(f"{path}: {'continuing' if folder.continued else 'a new run'}\n{assemble.heading(setup)}", flush=True)
-    print(outlook.listed(setup), flush=True)
+    if config.experiment == "rounds":
+        print(outlook.listed(setup), flush=True)
     with Watch(path, config) as watch:
         setup.recorder.observers.append(watch.during)
 
         def after_row(arm: str, number: int) -> None:
             watch.after_row(arm, number)
-            print(outlook.time_left(setup), flush=True)
+            if config.experiment == "rounds":
+                print(outlook.time_left(setup), flush=True)
 
-        policy = rounds.run(setup, after_row)
+        run = {"rounds": rounds.run, "pretraining": pretraining.run, "continual": continual.run}[config.experiment]
+        policy = run(setup, after_row)
     if config.export.policy:
         export.export(setup, policy, path)
     setup.recorder.close()

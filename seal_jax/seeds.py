@@ -8,6 +8,7 @@ for the same retrain (common random numbers): they differ in what they teach and
 from seal_jax.domains.domain import item_number
 
 SAMPLE, ADAPTER, ORDER, LESSON, TEACH = range(1, 6)
+SEQUENCES, REPLAY = 201, 202
 VIEWS, CONTROL = 101, 102
 
 Seed = tuple[int, ...]
@@ -46,3 +47,13 @@ def control(seed: int, item, sample: int) -> Seed:
 def teach(seed: int, number: int) -> Seed:
     """The M-step of a round: its adapter and its data order."""
     return TEACH, seed, number
+
+
+def sequences(seed: int) -> Seed:
+    """Which items stand in which sequence of continual self-edits, and where."""
+    return SEQUENCES, seed
+
+
+def replay(seed: int, number: int, sequence: int) -> Seed:
+    """The earlier self-edits that come again in update `number` of a sequence."""
+    return REPLAY, seed, number, sequence

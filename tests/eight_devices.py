@@ -65,6 +65,24 @@ def adapters_of(engine, stacked, count):
     return [jax.tree.map(lambda leaf, c=c: leaf[lanes.of(c)], values) for c in range(count)]
 
 
+@on((2, "shard_map"), (1, "pmap"))
+def test_inner_loops_of_students_that_have_learned_before(one, many):
+    """Each beside its own frozen adapter, against the same loop on weights into which that adapter is merged."""
+    wide = LoraConfig(6, 12.0, LORA.targets)
+    merged, adapters = [], [random_adapter(one[1], wide, seed) for seed in range(len(CANDIDATES))]
+    for candidate, adapter in zip(CANDIDATES, adapters, strict=True):
+        base = one[0].merge(one[1], adapter, wide)
+        stacked, [losses] = one[0].finetune(base, [candidate], RECIPE)
+        merged.append((adapters_of(one[0], stacked, 1)[0], losses))
+    engine, base = many
+    lanes = Lanes.holding(len(CANDIDATES), engine.layout.devices)
+    past = engine.layout.put_weights(stack(lanes.spread(adapters)), candidates=True)
+    stacked, losses = engine.finetune(base, CANDIDATES, RECIPE, past)
+    for ours, values, (theirs, expected) in zip(adapters_of(engine, stacked, 5), losses, merged, strict=True):
+        np.testing.assert_allclose(values, expected, rtol=1e-4)
+        close(ours, theirs, 2e-4)
+
+
 @on(*LAYOUTS)
 def test_inner_loops(one, many):
     outcomes = []
@@ -141,7 +159,7 @@ def step_program(devices, model=1, count=8, backend="shard_map", **settings):
     state = engine.init_adapters(base, seeds, RECIPE)
     hyper = engine.layout.put_candidates(sft.Hyper(*np.ones((3, lanes.total), np.float32)))
     batch = engine.calls.blank_batch((1, 1), (lanes.total, 64))
-    return engine.calls.step(base, state, hyper, RECIPE, batch).compile()
+    return engine.calls.step({"params": base}, state, hyper, RECIPE, batch).compile()
 
 
 def groups_of(line):

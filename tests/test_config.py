@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 from seal_jax.config import (
     ALL_PROJECTIONS,
     DOMAINS,
+    EXPERIMENTS,
     MACHINE,
     Config,
     EngineConfig,
@@ -74,9 +75,12 @@ def test_the_defaults_of_arc_are_the_papers():
     assert min(config.reward.answer_tokens, config.evaluation.answer_tokens) > 1830  # a grid of 30 x 30 with blanks
 
 
-@pytest.mark.parametrize("domain", DOMAINS)
-def test_the_defaults_hold_what_the_domain_reads_and_nothing_else(domain):
-    values, every = defaults(domain), dataclasses.asdict(Config())
+@pytest.mark.parametrize(
+    ("domain", "experiment"),
+    [*((domain, "rounds") for domain in DOMAINS), *(("knowledge", experiment) for experiment in EXPERIMENTS[1:])],
+)
+def test_the_defaults_hold_what_domain_and_experiment_read_and_nothing_else(domain, experiment):
+    values, every = defaults(domain, experiment), dataclasses.asdict(Config())
 
     def names(node, prefix=""):
         for name, value in node.items():
@@ -84,7 +88,8 @@ def test_the_defaults_hold_what_the_domain_reads_and_nothing_else(domain):
             if isinstance(value, dict):
                 yield from names(value, f"{prefix}{name}.")
 
-    assert {name for name in names(every) if not unread(domain, name)} == set(names(values))
+    assert {name for name in names(every) if not unread(domain, name, experiment)} == set(names(values))
+    assert from_dict(values).experiment == experiment
     others = [other for other in DOMAINS if other != domain]
     assert all(other not in values for other in others) and domain in values
 
@@ -164,6 +169,30 @@ def test_bad_values_are_refused_by_name(path, value):
     assert f"config.{path.replace('__', '.')}: " in mistakes(changed(**{path: value}))
 
 
+@pytest.mark.parametrize(
+    ("experiment", "path", "value"),
+    [
+        ("rounds", "continual__passages", 3), ("rounds", "pretraining__samples", (1,)),
+        ("pretraining", "inner__rank", 3), ("pretraining", "outer__rounds", 1), ("pretraining", "data__train", "x"),
+        ("continual", "reward__retrains", 1), ("continual", "evaluation__samples", 2),
+        ("continual", "pretraining__questions", 5),
+    ],
+)  # fmt: skip
+def test_a_field_that_the_experiment_does_not_read_is_refused(experiment, path, value):
+    group, name = path.split("__")
+    values = {**defaults(experiment=experiment), "experiment": experiment}
+    values[group] = values.get(group, {}) | {name: value}
+    assert f"but the experiment {experiment!r} does not read it" in mistakes(values)
+
+
+def test_other_experiments_are_of_passages():
+    assert "config.experiment: is 'continual', which is of passages" in mistakes(
+        {"domain": "arc", "experiment": "continual"}
+    )
+    assert "config.experiment: is 'single_passage'" in mistakes({"experiment": "single_passage"})
+    assert "must be a tuple of integers" in mistakes({"experiment": "pretraining", "pretraining": {"samples": (True,)}})
+
+
 def test_inner_loops_train_adapters_and_the_policy_may_train_all_weights():
     assert "config.inner.rank" in mistakes(changed(inner__rank=0))
     assert from_dict(changed(outer__sft__rank=0)).outer.sft.rank == 0
@@ -234,16 +263,24 @@ def load(file: Path):
     return module
 
 
+def work_of(config) -> int:
+    """About how much a run trains."""
+    if config.experiment == "continual":
+        return config.continual.passages * config.continual.sequences * config.inner.epochs
+    if config.experiment == "pretraining":
+        how = config.pretraining
+        return config.data.evaluation_items * sum(how.samples) * how.sft.epochs * config.sampling.max_new_tokens
+    outer = config.outer
+    return config.data.train_items * outer.samples * config.reward.retrains * outer.rounds * config.inner.epochs
+
+
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 def test_config_files_are_valid_and_their_smoke_version_is_smaller(file):
     module = load(file)
     full, smoke = (from_dict(module.get_config(*size).to_dict()) for size in ((), ("smoke",)))
     assert (smoke.model, smoke.knowledge, smoke.domain) == (full.model, full.knowledge, full.domain)
-    for config in (full, smoke):
-        assert config.data.train_items and config.outer.rounds
-    work = [c.data.train_items * c.outer.samples * c.reward.retrains * c.outer.rounds * c.inner.epochs
-            for c in (smoke, full)]  # fmt: skip
-    assert work[0] * 8 <= work[1]
+    work = [work_of(config) for config in (smoke, full)]
+    assert 0 < work[0] * 8 <= work[1]
     assert f"--config=configs/{file.name}" in module.__doc__
 
 

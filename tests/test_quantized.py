@@ -76,7 +76,7 @@ def test_it_takes_less_memory_and_so_does_a_step_on_it(bases):
         hyper = sft.Hyper(*np.ones((3, 1), np.float32))
         calls = engine.calls
         batch, state = calls.blank_batch((1, 1), (1, 16)), calls.blank_state(base, 1, RECIPE)
-        compiled = calls.step(base, state, engine.layout.put_candidates(hyper), RECIPE, batch).compile()
+        compiled = calls.step({"params": base}, state, engine.layout.put_candidates(hyper), RECIPE, batch).compile()
         arguments[kind], peaks[kind] = compiled.memory_analysis().argument_size_in_bytes, peak(compiled)
     kernels = sum(params["layers"][name]["kernel"].nbytes for name in PROJECTIONS)
     assert arguments["none"] - arguments["int8"] > 0.7 * kernels

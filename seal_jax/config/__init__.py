@@ -1,7 +1,7 @@
 """A run's configuration: frozen dataclasses in two halves, science.py (what defines the numbers) and machine.py (how
 they are computed). build.py makes them from what a person wrote."""
 
-from seal_jax.config.build import DOMAINS, MACHINE, Config, at_size, defaults, from_dict, unread
+from seal_jax.config.build import DOMAINS, EXPERIMENTS, MACHINE, Config, at_size, defaults, from_dict, unread
 from seal_jax.config.machine import EngineConfig, Export, Metrics, Parallel
 from seal_jax.config.science import (
     ALL_PROJECTIONS,
@@ -9,6 +9,7 @@ from seal_jax.config.science import (
     QV,
     Arc,
     Authors,
+    Continual,
     Data,
     Distill,
     EntiGraph,
@@ -19,6 +20,7 @@ from seal_jax.config.science import (
     Model,
     Outer,
     PolicyGradient,
+    Pretraining,
     Reward,
     Sampling,
     Teacher,
@@ -27,8 +29,9 @@ from seal_jax.config.science import (
 )
 
 __all__ = [
-    "ALL_PROJECTIONS", "DOMAINS", "DPO", "MACHINE", "QV", "Arc", "Authors", "Config", "Data", "Distill", "EngineConfig",
-    "EntiGraph", "Evaluation", "Export", "Inner", "Judge", "Knowledge", "Metrics", "Model", "Outer", "Parallel",
-    "PolicyGradient", "Reward", "Sampling", "Teacher", "Training", "Weighted", "at_size", "defaults",
+    "ALL_PROJECTIONS", "DOMAINS", "DPO", "EXPERIMENTS", "MACHINE", "QV", "Arc", "Authors", "Config", "Continual",
+    "Data", "Distill", "EngineConfig", "EntiGraph", "Evaluation", "Export", "Inner", "Judge", "Knowledge", "Metrics", "Model",
+    "Outer", "Parallel", "PolicyGradient", "Pretraining", "Reward", "Sampling", "Teacher", "Training", "Weighted",
+    "at_size", "defaults",
     "from_dict", "unread",
 ]  # fmt: skip

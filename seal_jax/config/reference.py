@@ -55,7 +55,9 @@ def section(place: str, group: Any, comments: dict[tuple[str, str], str]) -> str
 
 def shown(value: Any) -> str:
     """A default as it is written on the command line."""
-    return ",".join(value) if isinstance(value, tuple) else repr(value) if isinstance(value, str) else str(value)
+    if isinstance(value, tuple):
+        return ",".join(map(str, value))
+    return repr(value) if isinstance(value, str) else str(value)
 
 
 def limits(kind: type, field: dataclasses.Field) -> str:
@@ -66,6 +68,7 @@ def limits(kind: type, field: dataclasses.Field) -> str:
     if "subset" in data:
         return "some of " + ", ".join(f"`{option}`" for option in data["subset"])
     name = {int: "integer", float: "number", bool: "true or false", str: "text"}.get(type_, "list of texts")
+    name = "list of integers" if type_ == tuple[int, ...] else name
     bounds = []
     if data.get("low") is not None:
         bounds.append(f"from {data['low']}")

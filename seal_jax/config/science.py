@@ -257,3 +257,41 @@ class Evaluation:
     # Of the gold answers, beside accuracy: a pass over all prompts more. Of passages it says little: it falls while a
     # small model learns to answer (docs/results.md)
     likelihood: bool = True
+
+
+@dataclass(frozen=True)
+class Pretraining:
+    """Continued pretraining: all passages of `data.evaluation` at once into one model, which is then asked about them.
+    The defaults are those of the paper's second version."""
+
+    # Of the lessons. policy: self-edits of `model.policy`, which may be another model than the student, such as the one
+    # that a run of SEAL exported; file: the passages' `completions`
+    author: str = choice("policy", "policy", "file")
+    samples: tuple[int, ...] = number((5,), 1)  # self-edits of each passage: a row of the table for each number
+    questions: int = number(0, 0)  # that are asked, drawn at random from those of all passages; 0: all
+    warmup_share: float = number(0.03, 0, 1)  # of the steps; read where sft.warmup_steps is 0
+    sft: Training = Training(rank=0, learning_rate=7e-5, epochs=1, batch_size=1, accumulation=8)
+
+
+@dataclass(frozen=True)
+class Continual:
+    """Continual self-edits: passages of `data.evaluation` one after another into one model, and what is forgotten.
+
+    The controls of forgetting, from `merge_scale` on, may be combined.
+    """
+
+    passages: int = number(8, 1)  # of a sequence
+    sequences: int = number(64, 1)  # drawn at random; a passage comes again only when all have been drawn equally often
+    # Of the self-edits. policy: `model.policy`, as it stands after the passages before where model.student is empty;
+    # file: the passages' `completions`; sentences: those of the passage; passage: itself, as one text
+    author: str = choice("policy", "policy", "file", "sentences", "passage")
+    # Rank of what a sequence has learned while all sequences share the base: its adapters lie side by side. What is
+    # older is merged into weights of its own, and the sequences are trained one by one.
+    past_rank: int = number(256, 1)
+    uncontrolled: bool = True  # where there is a control, the same sequences without it as well
+    merge_scale: float = number(1.0, above=0)  # of what is learned, when it is merged
+    replay: int = number(0, 0)  # earlier self-edits of the sequence, drawn at random, in every lesson
+    # What is learned of them. sft: their words; kl: what the model before the update expects at each of their tokens
+    replay_objective: str = choice("sft", "sft", "kl")
+    # Greatest rise of the loss on the earlier self-edits, in nats per token; beyond it an update is undone. 0: none is
+    gate: float = number(0.0, 0)

@@ -71,6 +71,8 @@ def largest(fits: Callable[[int], bool], limit: int = 1024) -> int:
 
 def other_bases(config: Config) -> int:
     """Whole sets of weights on the devices beside those in use: the first policy's, and the random control's."""
+    if config.experiment != "rounds":
+        return 1  # those of a model that has learned
     return 0 if config.outer.rounds == 0 else 1 + config.outer.random_control
 
 

@@ -62,24 +62,26 @@ class Calls:
         shapes = jax.eval_shape(init.function, *init.args)
         return self.layout.put_weights(shapes, candidates=True)
 
-    def step(self, base: dict, state: sft.State, hyper: sft.Hyper, recipe: Recipe, batch: tuple) -> Call:
+    def step(self, frozen: dict, state: sft.State, hyper: sft.Hyper, recipe: Recipe, batch: tuple) -> Call:
         """One optimizer step of the chosen lanes -> (state of all lanes, losses [c] of the chosen).
 
-        `batch` is (lane indices [c] within each device, their sft.Batch).
+        `frozen` is {'params': base}, with 'past' where every lane has an adapter that it learned before; `batch` is
+        (lane indices [c] within each device, their sft.Batch).
         """
         local, data = batch
         on_device = data.tokens.size // data.tokens.shape[1] // self.layout.devices
         model = self.model(recipe.lora.scale, on_device)
         chunk = self.chunk(on_device // data.tokens.shape[-1])
         program = sft.Program(model, recipe.optimizer, chunk, recipe.distillation)
-        step = jax.vmap(functools.partial(sft.sft_step, program), in_axes=(None, 0, 0, 0))
-        split = split_candidates(_on_lanes(step), (None, 0, 0, 0, 0), 0, self.layout)
+        shared = {name: 0 if name == "past" else None for name in frozen}
+        step = jax.vmap(functools.partial(sft.sft_step, program), in_axes=(shared, 0, 0, 0))
+        split = split_candidates(_on_lanes(step), (shared, 0, 0, 0, 0), 0, self.layout)
 
         def run(*args):
             state, losses = split(*args)
             return self.layout.constrain(state, candidates=True), losses
 
-        return Call(f"step {recipe}", run, ({"params": base}, state, local, data, hyper), donate=(1,))
+        return Call(f"step {recipe}", run, (frozen, state, local, data, hyper), donate=(1,))
 
     def blank_batch(
         self, shape: tuple[int, int], size: tuple[int, int], targets: int = 0, counted: int = 0
@@ -104,7 +106,7 @@ class Calls:
         hyper = self.layout.put_candidates(sft.Hyper(*numbers))
         targets = recipe.distillation.top_k if recipe.distillation else 0
         batch = self.blank_batch((recipe.accumulation, recipe.batch_size), size, targets)
-        return self.step(base, self.blank_state(base, lanes.total, recipe), hyper, recipe, batch)
+        return self.step({"params": base}, self.blank_state(base, lanes.total, recipe), hyper, recipe, batch)
 
     # Outer SFT: one model on all devices
 
@@ -268,8 +270,9 @@ def _on_lanes(step):
     def run(frozen, state, lanes, batch, hyper):
         if lanes.shape[0] == batch.valid.shape[0] == state.step.shape[0]:
             return step(frozen, state, batch, hyper)
-        part, part_hyper = jax.tree.map(lambda leaf: leaf[lanes], (state, hyper))
-        part, losses = step(frozen, part, batch, part_hyper)
+        own = {name: tree for name, tree in frozen.items() if name == "past"}
+        part, part_hyper, own = jax.tree.map(lambda leaf: leaf[lanes], (state, hyper, own))
+        part, losses = step(frozen | own, part, batch, part_hyper)
         return jax.tree.map(lambda leaf, new: leaf.at[lanes].set(new), state, part), losses
 
     return run

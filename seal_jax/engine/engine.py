@@ -65,13 +65,16 @@ class Engine:
         """Base weights from the host, on the devices."""
         return self.layout.put_weights(params)
 
-    def finetune(self, base: dict, candidates: Sequence[Candidate], recipe: Recipe) -> tuple[dict, list[np.ndarray]]:
+    def finetune(
+        self, base: dict, candidates: Sequence[Candidate], recipe: Recipe, past: dict | None = None
+    ) -> tuple[dict, list[np.ndarray]]:
         """Train one chunk of candidates together -> (adapters with a leading axis of lanes, losses of each candidate).
 
         losses[c] is float32, in nats per weighted token, one for each optimizer step of candidate c in order; NaN
         means that its training diverged. Candidates must have the same data order (see `packing.plan_chunks`). Each
         step is at most `settings.length_groups` calls, of candidates with sequences of like length (see groups.py).
-        Rows with a teacher's targets (see `with_targets`) are learned by `recipe.distillation`.
+        Rows with a teacher's targets (see `with_targets`) are learned by `recipe.distillation`. past: adapters with an
+        axis of lanes, of the recipe's scale and any rank, that the candidates have already and that stay as they are.
         """
         lanes = Lanes.holding(len(candidates), self.layout.devices)
         seeds = np.array(lanes.spread([c.seed for c in candidates]), np.uint32)
@@ -80,6 +83,7 @@ class Engine:
         slotted = [packing.slots_of(candidate) for candidate in candidates]
         steps = packing.schedule_steps(candidates, recipe.batch)
         parts = groups.plan_parts(slotted, steps, lanes, self.settings.length_groups, recipe.batch)
+        frozen = {"params": base} | ({} if past is None else {"past": past})
         shape, calls = (recipe.accumulation, recipe.batch_size), self.calls
         filled = [packing.fill_step(slotted, part.slots, shape, lanes, part.size) for part in parts]
         widths = groups.places_widths(parts, [weights for _, _, weights, _ in filled])
@@ -88,7 +92,7 @@ class Engine:
             for part, (chosen, *_) in zip(parts, filled, strict=True)
         }
         self.programs.prepare(
-            [calls.step(base, state, hyper, recipe, calls.blank_batch(shape, *size)) for size in sorted(sizes)]
+            [calls.step(frozen, state, hyper, recipe, calls.blank_batch(shape, *size)) for size in sorted(sizes)]
         )
         values = []
         self.programs.activity.show("training step", len(parts), lambda: sum(value.is_ready() for value in values))
@@ -99,7 +103,7 @@ class Engine:
             places = packing.counted_places(arrays[1], widths[part.size])
             data = sft.Batch(*arrays, expected and Targets(*expected), places)
             batch = self.layout.put_candidates((local, data))
-            state, loss_now = self.programs.run(calls.step(base, state, hyper, recipe, batch))
+            state, loss_now = self.programs.run(calls.step(frozen, state, hyper, recipe, batch))
             values.append(loss_now)
         losses: list[list[float]] = [[] for _ in candidates]
         for part, (chosen, *_), row in zip(parts, filled, fetch_all(values), strict=True):

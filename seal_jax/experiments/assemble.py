@@ -43,10 +43,12 @@ def assemble(config: Config, path: epath.Path, world: World) -> Setup:
     def writes(actor: Actor) -> Policy:
         return Policy(actor, domain, config.sampling, world.attempts, grammar)
 
+    kind, source, _ = lessons(config)
     made = writing.maker(config, domain, writes)
     _check_context(config, writes(policy), student or policy, world)
     if world.note:
         print(world.note, flush=True)
+    _check_completions(config, world)
     rewarded = rewarding.make(config, world, policy)
     others = [
         (who, writing.row_name(who, config), made(who, policy, config.data.evaluation))
@@ -66,12 +68,21 @@ def assemble(config: Config, path: epath.Path, world: World) -> Setup:
         evaluation=world.evaluation,
         domain=domain,
         writes=writes,
-        teaches=lambda actor: made(config.outer.author, actor, config.data.train),
+        teaches=lambda actor: made(kind, actor, source),
         reward=rewarded(recorder),
         arms=arms(config, recorder, policy),
         recorder=recorder,
         others=others,
     )
+
+
+def lessons(config: Config) -> tuple[str, str, str]:
+    """(who writes what is learned from, the source of its items, the field that says how many of each item)."""
+    return {
+        "rounds": (config.outer.author, config.data.train, "outer.samples"),
+        "pretraining": (config.pretraining.author, config.data.evaluation, "pretraining.samples"),
+        "continual": (config.continual.author, config.data.evaluation, ""),
+    }[config.experiment]
 
 
 def arms(config: Config, recorder: Recorder, policy: Actor) -> list[Arm]:
@@ -133,8 +144,9 @@ def _check_disjoint(world: World) -> None:
 def _check_context(config: Config, author: Policy, student: Actor, world: World) -> None:
     """Prompts and what is written after them must fit the models' contexts."""
     sampled = [*world.train, *world.evaluation] if config.outer.rounds else world.evaluation
-    prompts = {item.title: len(author.prompt(item)) for item in sampled}
-    _check_room("config.sampling.max_new_tokens", config.sampling.max_new_tokens, prompts, author.actor)
+    if config.experiment == "rounds" or lessons(config)[0] == "policy":
+        prompts = {item.title: len(author.prompt(item)) for item in sampled}
+        _check_room("config.sampling.max_new_tokens", config.sampling.max_new_tokens, prompts, author.actor)
     for group, items in (("reward", world.train), ("evaluation", world.evaluation)):
         asked = _question_lengths(author.domain, items, student)
         _check_room(f"config.{group}.answer_tokens", getattr(config, group).answer_tokens, asked, student)
@@ -147,6 +159,21 @@ def _question_lengths(domain: Domain, items: Sequence, student: Actor) -> dict[s
         for item in items
         if (prompts := domain.quiz(item, student.chat).prompts)
     }
+
+
+def _check_completions(config: Config, world: World) -> None:
+    """Where a file wrote the lessons of all items, it must hold enough of each."""
+    kind, source, field = lessons(config)
+    if kind != "file" or config.experiment == "rounds":
+        return
+    wanted = max(config.pretraining.samples) if field else 1
+    for item in [*world.train, *world.evaluation]:
+        if len(item.completions) < wanted:
+            fewer = f"add more, or lower config.{field}" if field else "add one"
+            raise UserError(
+                f"{source}: {item.title!r} has {len(item.completions)} completions and {wanted} are asked for; "
+                f"{fewer}, or set config.{config.experiment}.author to 'policy'"
+            )
 
 
 def _check_room(field: str, new: int, prompts: dict[str, int], actor: Actor) -> None:
@@ -168,6 +195,9 @@ def heading(setup: Setup) -> str:
     """What is about to run, in one sentence."""
     model, words = setup.config.model, setup.domain.words
     student = f", student {model.student}" if model.student else ""
+    if setup.config.experiment != "rounds":
+        items = f"{len(setup.train) + len(setup.evaluation)} {words.many}"
+        return f"{setup.config.experiment}: policy {model.policy}{student}; {items}; judge {setup.domain.grader}"
     return (
         f"policy {model.policy}{student}; {len(setup.train)} {words.many} to learn from, {len(setup.evaluation)} to "
         f"evaluate on; judge {setup.domain.grader}"

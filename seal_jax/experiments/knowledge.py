@@ -4,8 +4,10 @@ from collections.abc import Callable
 
 from seal_jax.config import Config
 from seal_jax.domains.knowledge import corpus, prompts
+from seal_jax.domains.knowledge.corpus import Passage
 from seal_jax.domains.knowledge.knowledge import Knowledge
 from seal_jax.domains.knowledge.sequences import Rules
+from seal_jax.errors import UserError
 from seal_jax.experiments.world import World
 
 
@@ -23,10 +25,25 @@ def world(config: Config) -> World:
         chain_of_thought=how.chain_of_thought,
         teacher=config.inner.objective == "distill",
     )
-    labelled = config.reward.kind == "answers"
-    train, evaluation, note = corpus.splits(config.data, config.seed, labelled)
+    train, evaluation, note = _passages(config)
 
     def domain(judge: Callable) -> Knowledge:
         return Knowledge(prompt, rules, config.inner.learning_rate, config.inner.epochs, judge)
 
     return World(train, evaluation, domain, note, chat_only=how.form == "chat")
+
+
+def _passages(config: Config) -> tuple[list[Passage], list[Passage], str]:
+    """(passages that are learned from only, passages that are asked about, a note for the user or "")."""
+    if config.experiment == "rounds":
+        return corpus.splits(config.data, config.seed, labelled=config.reward.kind == "answers")
+    found, continual = corpus.evaluated(config.data), config.continual
+    if config.experiment == "continual":
+        if len(found) < continual.passages:
+            raise UserError(
+                f"config.continual.passages: is {continual.passages}, but config.data.evaluation gives {len(found)}; "
+                "lower it, or raise config.data.evaluation_items"
+            )
+        return [], found, ""
+    found = corpus.some_questions(found, config.pretraining.questions, config.seed)
+    return [one for one in found if not one.questions], [one for one in found if one.questions], ""

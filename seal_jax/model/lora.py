@@ -42,6 +42,15 @@ def init_adapter(key: jax.Array, base: dict, config: LoraConfig) -> dict:
     return {"layers": layers}
 
 
+def concatenate(first: dict, second: dict) -> dict:
+    """One adapter with the effect of both, whose rank is the sum of theirs; any leading axes that both have."""
+
+    def joined(name: str, factor: str, axis: int) -> jax.Array:
+        return jnp.concatenate([adapter["layers"][name][factor] for adapter in (first, second)], axis)
+
+    return {"layers": {name: {"A": joined(name, "A", -1), "B": joined(name, "B", -2)} for name in first["layers"]}}
+
+
 def merge(base: dict, adapter: dict, config: LoraConfig) -> dict:
     """The base with the adapter's effect added to its kernels; same shapes and dtypes as `base`."""
     layers = dict(base["layers"])

@@ -39,11 +39,11 @@ def write(
 
     def groups() -> Iterator[list[dict]]:
         for written in author.write(left, samples, seed):
-            yield [_record(stage, item, k, edit) for item, edits in written.items() for k, edit in enumerate(edits)]
+            yield [edit_record(stage, item, k, edit) for item, edits in written.items() for k, edit in enumerate(edits)]
 
     if left:
         recorder.fill(stage, ledger, [key for keys in wanted.values() for key in keys], groups())
-    return {item.id: [_edit(ledger[key]) for key in wanted[item.id]] for item in items}
+    return {item.id: [edit_of(ledger[key]) for key in wanted[item.id]] for item in items}
 
 
 def rollouts(
@@ -76,7 +76,8 @@ def by_item(found: Sequence[Rollout]) -> dict[str, list[Rollout]]:
     return groups
 
 
-def _record(stage: Stage, item: str, sample: int, edit: SelfEdit) -> dict:
+def edit_record(stage: Stage, item: str, sample: int, edit: SelfEdit) -> dict:
+    """A self-edit as it is recorded."""
     return {
         "split": stage.split,
         "arm": stage.arm,
@@ -93,7 +94,8 @@ def _record(stage: Stage, item: str, sample: int, edit: SelfEdit) -> dict:
     }
 
 
-def _edit(record: Mapping) -> SelfEdit:
+def edit_of(record: Mapping) -> SelfEdit:
+    """The self-edit of a record."""
     return SelfEdit(
         record["text"],
         tuple(record["tokens"]),

@@ -32,12 +32,13 @@ class Shown:
 def examples(recorded: Recorded, count: int = COUNT) -> list[Shown]:
     """The first question of each of the first `count` passages, so that nobody chose them by their answers.
 
-    Rows are the untrained one, the self-edits without RL, and SEAL's last; of each the first trial of the passage.
+    Rows are the untrained one, the self-edits without RL, and SEAL's last (in continued pretraining the least and the
+    most self-edits); of each the first trial of the passage.
     Nothing where no such row has answers, or items have no questions.
     """
     declared, trials = declared_rows(recorded), evaluation_trials(recorded)
     untrained = [key for key, row in declared.items() if row["kind"] == "untrained"][:1]
-    learned = sorted(key for key in declared if key[0] == keys.SEAL)
+    learned = sorted(key for key in declared if key[0] in (keys.SEAL, keys.OWN))
     rows = list(dict.fromkeys([*untrained, *learned[:1], *learned[-1:]]))
     first = {}
     for key in rows:

@@ -85,6 +85,21 @@ def reward_distribution(rollouts: Sequence[Mapping]) -> str:
     return _uri(figure)
 
 
+def matrix(mean: np.ndarray) -> str:
+    """Accuracies [K + 1, K] from 0 to 1, of passage k after n updates, as shades with their numbers in percent."""
+    rows, columns = mean.shape
+    figure, axes = _figure(0.9 + 0.36 * rows)
+    axes.imshow(mean, cmap="Blues", vmin=0, vmax=max(0.01, np.nanmax(mean, initial=0)) * 1.6, aspect="auto")
+    for n, k in zip(*np.nonzero(np.isfinite(mean)), strict=True):
+        axes.text(k, n, f"{100 * mean[n, k]:.0f}", ha="center", va="center", color=INK, fontsize=9)
+    axes.grid(False)
+    axes.set_xticks(range(columns), range(1, columns + 1))
+    axes.set_yticks(range(rows), ["untrained", *range(1, rows)])
+    axes.set_xlabel("passage, in the order of learning")
+    axes.set_ylabel("passages learned")
+    return _uri(figure)
+
+
 def reliability(curve: Sequence[float]) -> str:
     """The reliability of the mean of 1, 2, … inner loops."""
     figure, axes = _figure(2.8)

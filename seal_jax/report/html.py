@@ -8,7 +8,7 @@ from importlib import resources
 import jinja2
 from etils import epath
 
-from seal_jax.report import cells, figures, reliability, tables, texts
+from seal_jax.report import cells, figures, forgetting, reliability, tables, texts
 from seal_jax.report.examples import examples
 from seal_jax.report.recorded import Recorded, label, load, load_json
 from seal_jax.report.tables import Line, Round
@@ -17,12 +17,17 @@ from seal_jax.text import duration
 
 SHOWN = 8  # items of each split whose texts are on the page; all of them are in the records
 STUDENTS = {"": "the policy of the round", "initial": "the policy before round 1"}
+EXPERIMENTS = {
+    "pretraining": "continued pretraining: all passages at once",
+    "continual": "continual self-edits: passages one after another",
+}
 AXES = {"accuracy": "accuracy, %", "log_likelihood": "log-likelihood, nats per token"}
 UNITS = {"accuracy": "points of accuracy", "log_likelihood": "nats per answer token"}
 OTHERS = {
     tables.OVER_UNTRAINED: "the untrained student",
     tables.OVER_NO_RL: "self-edits without RL",
     tables.OVER_RANDOM: "random picks",
+    tables.OVER_PASSAGE: "the passages alone",
 }
 
 
@@ -52,7 +57,7 @@ def render(folder: epath.Path) -> str:
         examples=examples(recorded),
         complete=complete(recorded, lines),
         legend=cells.legend(lines, total, words),
-        tables=cells.evaluation_tables(recorded, lines) if lines else [],
+        tables=[*cells.evaluation_tables(recorded, lines), *forgetting.tables(recorded)] if lines else [],
         row_notes=cells.row_notes(recorded, lines),
         rounds=cells.round_table(rounds) if rounds else None,
         round_notes=cells.round_notes(recorded, rounds),
@@ -76,7 +81,7 @@ def headlines(lines: Sequence[Line]) -> list[str]:
 
     A difference without an interval, such as that of a single item, is no headline.
     """
-    learned = [line for line in lines if line.arm == keys.SEAL and line.round]
+    learned = [line for line in lines if line.arm in (keys.SEAL, keys.OWN) and line.round]
     if not learned:
         return []
     last, found = learned[-1], []
@@ -98,10 +103,15 @@ def complete(recorded: Recorded, lines: Sequence[Line]) -> bool:
     """Whether every row that the run declared or its config asks for is measured, with every item."""
     if not recorded.config:
         return True
-    outer = recorded.config["outer"]
+    matrices = forgetting.matrices(recorded)
+    if recorded.config.get("experiment") == "continual":
+        arms = 1 + (recorded.config["continual"]["uncontrolled"] and forgetting.is_controlled(recorded))
+        return len(matrices) == arms and all(matrix.complete for matrix in matrices)
+    outer = recorded.config.get("outer", {"rounds": 0, "random_control": False})
     rounds = range(1, outer["rounds"] + 1)
     expected = {(row["arm"], row["round"]) for row in recorded.rows}
-    expected |= {(keys.SEAL, number) for number in (0, *rounds)}
+    expected |= {(keys.OWN, count) for count in recorded.config.get("pretraining", {}).get("samples", ())}
+    expected |= {(keys.SEAL, number) for number in (0, *rounds)} if "outer" in recorded.config else set()
     expected |= {(keys.RANDOM, number) for number in rounds if outer["random_control"]}
     total = cells.total_items(recorded, lines)
     return expected <= {(line.arm, line.round) for line in lines if line.items + _unwritten(recorded, line) == total}
@@ -119,14 +129,24 @@ def _facts(recorded: Recorded) -> list[tuple[str, str]]:
     """What the run is, in a few words each."""
     if not recorded.config:
         return []
-    model, data, reward, outer = (recorded.config[name] for name in ("model", "data", "reward", "outer"))
-    weights = {"accuracy": reward["accuracy_weight"], "gain in log-likelihood": reward["likelihood_weight"]}
+    model, data, words = recorded.config["model"], recorded.config["data"], recorded.words
     counts = {split: len(recorded.items_of(split)) for split in (keys.TRAIN, keys.EVALUATION)}
-    words = recorded.words
     judges = {split: tables.judge_of(recorded.trials_of(split)) for split in (keys.TRAIN, keys.EVALUATION)}
+    models = [("policy", model["policy"]), ("student", STUDENTS.get(model["student"], model["student"]))]
+    experiment = recorded.config.get("experiment", "rounds")
+    if experiment != "rounds":
+        how = recorded.config[experiment]
+        return [
+            ("experiment", EXPERIMENTS[experiment]),
+            *models,
+            ("passages", f"{sum(counts.values())} of {data['evaluation']}, {counts[keys.EVALUATION]} asked about"),
+            ("self-edits", f"by: {how['author']}"),
+            ("judge of answers", judges[keys.EVALUATION]),
+        ]
+    reward, outer = recorded.config["reward"], recorded.config["outer"]
+    weights = {"accuracy": reward["accuracy_weight"], "gain in log-likelihood": reward["likelihood_weight"]}
     return [
-        ("policy", model["policy"]),
-        ("student", STUDENTS.get(model["student"], model["student"])),
+        *models,
         ("learns from", f"{counts[keys.TRAIN]} {words.many} of {data['train']}"),
         ("evaluated on", f"{counts[keys.EVALUATION]} {words.many} of {data['evaluation']}"),
         ("reward", _reward(reward, weights)),
@@ -142,6 +162,9 @@ def _pictures(recorded: Recorded, lines: Sequence[Line], rounds: Sequence[Round]
     for measure, axis in AXES.items():
         if any(measure in line.measures and line.measures[measure].count for line in lines):
             yield f"{axis.capitalize()}: mean over {many} with 95% interval", figures.rows(lines, measure, axis)
+    for matrix in forgetting.matrices(recorded):
+        caption = f"{matrix.arm.capitalize()}: accuracy, %, on each passage of a sequence after each update"
+        yield caption, figures.matrix(matrix.mean)
     if rounds:
         yield f"Reward by round, with 95% intervals over {many}", figures.rewards_by_round(rounds)
     if any(record["rewards"] is not None for record in recorded.rollouts):

@@ -27,6 +27,7 @@ class Recorded:
     ratings: Sequence[Record] = ()
     rollouts: Sequence[Record] = ()
     phases: Sequence[Record] = ()
+    updates: Sequence[Record] = ()
 
     @property
     def words(self) -> Words:
@@ -42,7 +43,7 @@ class Recorded:
 
 def load(folder: epath.Path) -> Recorded:
     """Reads the folder of a run, which may still be going on; what is not there yet is empty."""
-    names = ("rows", "items", "self_edits", "trials", "ratings", "rollouts", "phases")
+    names = ("rows", "items", "self_edits", "trials", "ratings", "rollouts", "phases", "updates")
     return Recorded(load_json(folder / "config.json", {}), *(read(folder / f"{name}.jsonl") for name in names))
 
 

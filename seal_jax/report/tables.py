@@ -19,7 +19,8 @@ OPTIONAL = (EXPECTED, "log_likelihood")  # of judges that give probabilities, an
 BOUNDS = {"accuracy": (0.0, 1.0), EXPECTED: (0.0, 1.0), "log_likelihood": None}
 DIFFERENCE_BOUNDS = {"accuracy": (-1.0, 1.0), EXPECTED: (-1.0, 1.0), "log_likelihood": None}
 OVER_UNTRAINED, OVER_NO_RL, OVER_RANDOM = "over untrained", "over no RL", "over random"
-COMPARISONS = (OVER_UNTRAINED, OVER_NO_RL, OVER_RANDOM)
+OVER_PASSAGE = "over passage only"  # in continued pretraining
+COMPARISONS = (OVER_UNTRAINED, OVER_NO_RL, OVER_RANDOM, OVER_PASSAGE)
 USED = ("programs", "compile_seconds", "real_tokens", "token_slots", "generated")  # what a phase's record counts
 
 
@@ -84,6 +85,8 @@ def lines(recorded: Recorded) -> list[Line]:
 
     def over(key: Key) -> dict[str, dict[str, Estimate]]:
         others = {OVER_UNTRAINED: untrained, OVER_NO_RL: (keys.SEAL, 0), OVER_RANDOM: (keys.RANDOM, key[1])}
+        if recorded.config.get("experiment") == "pretraining":
+            others[OVER_PASSAGE] = ("passage only", 0)
         if key == untrained:
             return {}
         return {

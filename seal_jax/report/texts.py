@@ -45,9 +45,11 @@ def _dropped(scored: Record | None, edit: Record) -> int | None:
 
 
 def asked(recorded: Recorded, items: Sequence[Record], folder: epath.Path) -> list[dict]:
-    """Evaluation items with the answers of each row: those to its first self-edit, in its first retrain."""
+    """Evaluation items with the answers of each row: those to its first self-edit (or in its first sequence), in its
+    first retrain."""
     rows = {(row["arm"], row["round"]): row["name"] for row in recorded.rows}
-    trials = {tuple(trial[field] for field in keys.TRIAL): trial for trial in recorded.trials}
+    last_first = sorted(recorded.trials, key=lambda trial: (trial["sample"], trial["retrain"]), reverse=True)
+    trials = {tuple(trial[field] for field in keys.TRIAL[:-2]): trial for trial in last_first}
     edits = {tuple(edit[field] for field in keys.EDIT): edit for edit in recorded.self_edits}
     found = []
     for item in items:
@@ -55,9 +57,10 @@ def asked(recorded: Recorded, items: Sequence[Record], folder: epath.Path) -> li
         written: dict[str, str] = {}
         for (arm, number), name in rows.items():
             stage = keys.Stage(keys.EVALUATION, arm, number, keys.ANSWER)
-            trial, edit = trials.get(stage.trial(item["item"], 0, 0)), edits.get(stage.edit(item["item"], 0))
+            trial = trials.get(stage.trial(item["item"], 0, 0)[:-2])
             if trial is not None:
                 measured[name] = trial
+                edit = edits.get(stage.edit(item["item"], trial["sample"]))
                 written |= {name: edit["text"] or edit["problem"]} if edit is not None else {}
         questions = [
             {**question, "cells": [_answer(trial, place) for trial in measured.values()]}

@@ -6,11 +6,17 @@
     trials.jsonl      split, arm, round, purpose, item, sample, retrain     one inner loop and its answers
     ratings.jsonl     split, arm, round, item, sample                       what a judge gave a self-edit by the rubric
     rollouts.jsonl    arm, round, item                                      rewards, and which self-edits teach
+    updates.jsonl     arm, round, sequence                                  continual: what was learned and kept
     phases.jsonl      split, arm, round, purpose, began                     wall time
 
 split: 'train' or 'evaluation'. arm: a policy that learns ('SEAL', 'random'), or a row without one ('base').
 round: how often the arm's policy had learned when it wrote or was measured, plus 1 in the split 'train', where round r
 leads to the policy of row r; the row of round 0 has not learned.
+
+Of continued pretraining: the arm 'own' has self-edits, and its round is their number of each passage. Of continual
+self-edits: the arms are 'continual' and 'controlled', the round is how many passages of its sequence a model has
+learned, and the sequence is the `sample` of its trials and of its self-edits; those that do not depend on what was
+learned are of round 0 and sample 0.
 """
 
 from dataclasses import asdict, dataclass
@@ -18,6 +24,8 @@ from typing import Any
 
 TRAIN, EVALUATION = "train", "evaluation"
 SEAL, RANDOM = "SEAL", "random"  # the arm that learns from rewards, and the control that learns from random picks
+OWN = "own"  # self-edits in continued pretraining
+CONTINUAL, CONTROLLED = "continual", "controlled"  # sequences of passages without and with the controls of forgetting
 WRITE, UNTRAINED, REWARD, ANSWER, TEACH = "self-edits", "untrained", "reward", "answers", "finetuning"
 RATE = "ratings"
 
@@ -26,6 +34,7 @@ ITEM = ("split", "item")
 EDIT = ("split", "arm", "round", "item", "sample")
 TRIAL = ("split", "arm", "round", "purpose", "item", "sample", "retrain")
 ROLLOUT = ("arm", "round", "item")
+UPDATE = ("arm", "round", "sequence")
 PHASE = ("split", "arm", "round", "purpose", "began")
 
 
@@ -61,8 +70,17 @@ _DOING = {
 }
 
 
+_AFTER_ANOTHER = {WRITE: "writing self-edits", TEACH: "learning", ANSWER: "questions"}
+
+
 def title(stage: Stage) -> str:
     """A stage in words: 'SEAL, round 1, evaluation: inner loops'."""
+    if stage.arm in (CONTINUAL, CONTROLLED):
+        number = f", passage {stage.round}" if stage.round else ""
+        return f"{stage.arm}{number}: {_AFTER_ANOTHER[stage.purpose]}"
+    if stage.arm == OWN:
+        number = f"{stage.round} self-edits each: " if stage.round else ""
+        return number + {TEACH: "training", ANSWER: "questions"}.get(stage.purpose, _DOING[stage.purpose])
     number = f", round {stage.round}" if stage.round else ""
     split = ", evaluation" if stage.split == EVALUATION else ""
     return f"{stage.arm}{number}{split}: {_DOING.get(stage.purpose, stage.purpose)}"

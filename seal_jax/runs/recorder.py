@@ -30,6 +30,7 @@ class Recorder:
         self.trials = Ledger(path / "trials.jsonl", keys.TRIAL)
         self.ratings = Ledger(path / "ratings.jsonl", keys.EDIT)
         self.rollouts = Ledger(path / "rollouts.jsonl", keys.ROLLOUT)
+        self.updates = Ledger(path / "updates.jsonl", keys.UPDATE)
         self.phases = Ledger(path / "phases.jsonl", keys.PHASE)
         self.checkpoints = str(path / "checkpoints")
         self.observers: list[Callable[[Stage, int, dict[str, float]], None]] = []
@@ -90,7 +91,9 @@ class Recorder:
             self.phases.append([{**stage.fields, "began": began, "seconds": seconds, **used, **facts}])
 
     def close(self) -> None:
-        for ledger in (self.items, self.rows, self.edits, self.trials, self.ratings, self.rollouts, self.phases):
+        for ledger in (
+            self.items, self.rows, self.edits, self.trials, self.ratings, self.rollouts, self.updates, self.phases
+        ):  # fmt: skip
             ledger.close()
 
 

@@ -56,10 +56,13 @@ def chunks(student: Actor, candidates: Sequence[Candidate], training: Training) 
     return plan_chunks(candidates, how.batch, limit)
 
 
-def train(student: Actor, candidates: Sequence[Candidate], training: Training) -> Adapters:
+def train(
+    student: Actor, candidates: Sequence[Candidate], training: Training, past: Sequence[dict] | None = None
+) -> Adapters:
     """Train inner loops, chunk by chunk, each with an adapter of its own that starts without effect.
 
     Where the objective is to distill, the student's own weights are the teacher, which reads every sequence once.
+    past: an adapter for each loop, on the host and of the same scale, that it has already and that stays as it is.
     """
     how, parts, order = recipe(training), [], []
     if how.distillation:
@@ -68,7 +71,8 @@ def train(student: Actor, candidates: Sequence[Candidate], training: Training) -
         candidates = [replace(one, rows=tuple(taught.get(row, row) for row in one.rows)) for one in candidates]
     losses: list = [None] * len(candidates)
     for chunk in chunks(student, candidates, training):
-        tree, found = student.engine.finetune(student.base, [candidates[i] for i in chunk], how)
+        frozen = [placed(student, [past[i] for i in chunk], how.lora).tree] if past is not None else []
+        tree, found = student.engine.finetune(student.base, [candidates[i] for i in chunk], how, *frozen)
         parts.append((tree, len(chunk)))
         order += chunk
         for index, values in zip(chunk, found, strict=True):

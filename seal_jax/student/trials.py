@@ -11,14 +11,14 @@ import numpy as np
 
 from seal_jax import seeds
 from seal_jax.config import Training
-from seal_jax.domains.domain import Domain, Example, Graded, Lesson
+from seal_jax.domains.domain import Domain, Example, Graded, Lesson, Quiz
 from seal_jax.engine.packing import Candidate, steps_of
 from seal_jax.engine.recipe import recipe
 from seal_jax.errors import UserError
 from seal_jax.runs.keys import Stage
 from seal_jax.student.actor import Actor
 from seal_jax.student.ask import Answers, ask
-from seal_jax.student.train import Loop, candidate, chunks, last_epoch_mean, train
+from seal_jax.student.train import Adapters, Loop, candidate, chunks, last_epoch_mean, train
 
 
 @dataclass(frozen=True)
@@ -60,10 +60,7 @@ def run_trials(student: Actor, trials: Sequence[Trial], domain: Domain, plan: Pl
             adapters = train(student, [candidates[i] for i in group], plan.training)
         asking = [quizzes[trials[i].item.id] for i in group]
         answers = ask(student, adapters, asking, plan.answer_tokens, domain.answer_stops)
-        graded = [None] * len(group)
-        if plan.answer_tokens:
-            graded = domain.grade([(trials[i].item, found.texts) for i, found in zip(group, answers, strict=True)])
-            _check_judge(graded, domain)
+        graded = _grade(domain, [trials[i].item for i in group], answers, plan)
         losses = [np.array([])] * len(group) if adapters is None else adapters.losses
         yield [
             {
@@ -83,6 +80,53 @@ def run_trials(student: Actor, trials: Sequence[Trial], domain: Domain, plan: Pl
             }
             for place, i in enumerate(group)
         ]
+
+
+def ask_items(
+    student: Actor, adapters: Adapters, items: Sequence[Sequence[Any]], domain: Domain, plan: Plan
+) -> list[list[dict]]:
+    """Records of trials in which nothing is trained: each adapter is asked about several items of its own."""
+    asked = [(lane, item, domain.quiz(item, student.chat)) for lane, found in enumerate(items) for item in found]
+    if not plan.likelihood:
+        asked = [(lane, item, replace(quiz, gold=())) for lane, item, quiz in asked]
+    joined = [_joined([quiz for lane, _, quiz in asked if lane == number]) for number in range(len(items))]
+    said = ask(student, adapters, joined, plan.answer_tokens, domain.answer_stops)
+    answers = [_take(said[lane], quiz) for lane, _, quiz in asked]
+    graded = _grade(domain, [item for _, item, _ in asked], answers, plan)
+    records: list[list[dict]] = [[] for _ in items]
+    for (lane, item, quiz), found, verdicts in zip(asked, answers, graded, strict=True):
+        records[lane].append(
+            {
+                **plan.stage.fields,
+                "item": item.id,
+                **{"sample": 0, "retrain": 0, "sequences": 0, "tokens": 0, "steps": 0, "loss": None},
+                "failure": _failure(Lesson(), np.array([]), found),
+                "log_likelihood": found.log_likelihood,
+                **_shown(verdicts, found, Lesson()),
+                "heldout": list(quiz.heldout),
+                "judge": domain.grader if plan.answer_tokens else None,
+            }
+        )
+    return records
+
+
+def _joined(quizzes: Sequence[Quiz]) -> Quiz:
+    """All questions of several quizzes as one."""
+    parts = ([part for quiz in quizzes for part in getattr(quiz, name)] for name in ("prompts", "gold", "heldout"))
+    return Quiz(*map(tuple, parts))
+
+
+def _take(said: Answers, quiz: Quiz) -> Answers:
+    """The answers to the first quiz of a joined one, which are taken out of `said`."""
+
+    def first(values: list | None, count: int) -> list | None:
+        if values is None:
+            return None
+        taken, values[:count] = values[:count], []
+        return taken
+
+    counts = len(quiz.prompts), len(quiz.prompts), len(quiz.gold)
+    return Answers(*map(first, (said.texts, said.cut, said.log_likelihood), counts))
 
 
 def groups(
@@ -146,6 +190,15 @@ def _shown(graded: Graded | None, answers: Answers, lesson: Lesson) -> dict:
     if lesson.failure:
         verdicts, chances = [False] * len(verdicts), chances and [0.0] * len(chances)
     return {"answers": graded.answers, "correct": verdicts, "probability": chances, "cut": answers.cut}
+
+
+def _grade(domain: Domain, items: Sequence[Any], answers: Sequence[Answers], plan: Plan) -> list[Graded | None]:
+    """Verdicts on the answers to the quiz of each item; None where nothing was asked."""
+    if not plan.answer_tokens:
+        return [None] * len(items)
+    graded = domain.grade([(item, found.texts) for item, found in zip(items, answers, strict=True)])
+    _check_judge(graded, domain)
+    return graded
 
 
 def _check_judge(graded: Sequence[Graded], domain: Domain) -> None:

@@ -107,6 +107,30 @@ def splits(data: Data, seed: int, labelled: bool = True) -> tuple[list[Passage],
     return hold_out(train, data.heldout_fraction, seed), evaluation, note
 
 
+def evaluated(data: Data) -> list[Passage]:
+    """The passages of a config's `data.evaluation` alone; 'auto' is SQuAD's validation split."""
+    source = SQUAD_VALIDATION if data.evaluation == "auto" else data.evaluation
+    return select(load_passages(source), data.evaluation_items, data.shuffle_seed, (source, "evaluation_items"))
+
+
+def some_questions(passages: Sequence[Passage], count: int, seed: int) -> list[Passage]:
+    """The passages with `count` of all their questions (0: all), drawn at random; some may be left without any.
+
+    Raises UserError where there are fewer.
+    """
+    places = [(i, j) for i, passage in enumerate(passages) for j in range(len(passage.questions))]
+    if count > len(places):
+        raise UserError(
+            f"--config.pretraining.questions={count} asks for more than the {len(places)} questions of "
+            f"{_number(len(passages))}; lower it, or set it to 0 for all"
+        )
+    chosen = set(random.Random(f"questions/{seed}").sample(places, count or len(places)))
+    return [
+        replace(passage, questions=tuple(q for j, q in enumerate(passage.questions) if (i, j) in chosen))
+        for i, passage in enumerate(passages)
+    ]
+
+
 def select(passages: Sequence[Passage], count: int, seed: int, names: tuple[str, str]) -> list[Passage]:
     """The first `count` passages (0: all) after `random.seed(seed); random.shuffle(passages)`.
 

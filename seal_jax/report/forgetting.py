@@ -1,0 +1,151 @@
+"""What continual self-edits keep and forget: the matrix of each arm, as in the paper (arXiv 2506.10943)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from seal_jax.report.cells import ABSENT, Table, number
+from seal_jax.report.estimates import estimate
+from seal_jax.report.recorded import Recorded
+from seal_jax.report.tables import per_item
+from seal_jax.runs import keys
+
+NOTE = (
+    "Row n: after n passages; column k: the questions of the k-th passage of each sequence; “seen”: of all passages "
+    "learned so far. Mean over sequences ± its standard error."
+)
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """Accuracies [sequences, K + 1, K] from 0 to 1: of passage k after n updates; n = 0 is the untrained student. nan
+    where nothing is measured, as above the diagonal. undone, failed: updates that a gate undid, or that taught nothing.
+    """
+
+    arm: str
+    values: np.ndarray
+    undone: int
+    failed: int
+
+    @property
+    def mean(self) -> np.ndarray:
+        """Over sequences, [K + 1, K]; nan where nothing is measured."""
+        return _over_sequences(self.values, np.mean)
+
+    @property
+    def error(self) -> np.ndarray:
+        """Standard error of the mean, [K + 1, K]; nan where fewer than two sequences are measured."""
+        return _over_sequences(self.values, lambda found: found.std(ddof=1) / len(found) ** 0.5, 2)
+
+    @property
+    def untrained(self) -> np.ndarray:
+        """Of each sequence: mean over its passages."""
+        return self.values[:, 0].mean(-1)
+
+    @property
+    def learned(self) -> np.ndarray:
+        """Of each sequence: mean over passages, each just after it was learned (the diagonal)."""
+        return np.diagonal(self.values[:, 1:], axis1=1, axis2=2).mean(-1)
+
+    @property
+    def last(self) -> np.ndarray:
+        """Of each sequence: mean over passages after the last update."""
+        return self.values[:, -1].mean(-1)
+
+    @property
+    def complete(self) -> bool:
+        return bool(np.isfinite(self.last).all())
+
+
+def matrices(recorded: Recorded) -> list[Matrix]:
+    """Of the arms of a run that learned something, in their order; none for other experiments."""
+    config = recorded.config.get("continual")
+    if not config:
+        return []
+    accuracy: dict[tuple, float] = {}
+    for trial in recorded.trials_of(keys.EVALUATION):
+        value = per_item([trial], "accuracy")
+        if value:
+            accuracy[trial["arm"], trial["round"], trial["item"], trial["sample"]] = value[trial["item"]]
+    declared = {row["arm"]: row["kind"] for row in recorded.rows}
+    untrained = next((arm for arm, kind in declared.items() if kind == "untrained"), None)
+    items = {(one["sequence"], one["round"]): one["item"] for one in recorded.updates}  # the same in all arms
+    found, total = [], config["passages"]
+    for arm in (arm for arm, kind in declared.items() if kind == "continual"):
+        updates = [one for one in recorded.updates if one["arm"] == arm]
+        values = np.full((config["sequences"], total + 1, total), np.nan)
+        for (sequence, place), item in items.items():
+            k = place - 1
+            values[sequence, 0, k] = accuracy.get((untrained, 0, item, 0), np.nan)
+            for n in range(place, total + 1):
+                values[sequence, n, k] = accuracy.get((arm, n, item, sequence), np.nan)
+        undone, failed = (sum(bool(one[name]) for one in updates) for name in ("undone", "failure"))
+        found.append(Matrix(arm, values, undone, failed))
+    return found
+
+
+def is_controlled(recorded: Recorded) -> bool:
+    """Whether the run has an arm with controls of forgetting."""
+    config = recorded.config["continual"]
+    return config["merge_scale"] != 1 or config["replay"] > 0 or config["gate"] > 0
+
+
+def tables(recorded: Recorded) -> list[Table]:
+    """The matrix of each arm, and what they come to."""
+    found = matrices(recorded)
+    shown = [Table(f"Accuracy, %, passage by passage: {one.arm}", *_cells(one), NOTE) for one in found]
+    whole = [one for one in found if one.complete]
+    if not whole:
+        return shown
+    header = ["arm", "untrained", "just learned", "at the end", "forgotten", "undone", "failed"]
+    rows = [
+        [one.arm, *(_percent(value) for value in (one.untrained, one.learned, one.last)),
+         _percent(one.learned - one.last, "+"), str(one.undone), str(one.failed)]
+        for one in whole
+    ]  # fmt: skip
+    if len(whole) == 2:
+        free, held = whole
+        gained = held.learned - free.learned, held.last - free.last
+        rows.append(["difference", ABSENT, *(_percent(value, "+") for value in gained), ABSENT, ABSENT, ABSENT])
+    note = (
+        "“just learned”: each passage after its own update; “at the end”: after the last one; “forgotten”: the "
+        "difference. Mean ± half of the 95% interval over sequences, differences paired by sequence."
+    )
+    return [*shown, Table("What was learned and forgotten", header, rows, note)]
+
+
+def _cells(matrix: Matrix) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
+    """Header and rows of a matrix."""
+    mean, error = matrix.mean, matrix.error
+    count = mean.shape[1]
+    rows = []
+    for n in range(count + 1):
+        cells = [_cell(mean[n, k], error[n, k]) if n == 0 or k < n else "" for k in range(count)]
+        seen = matrix.values[:, n, : n or count].mean(-1)
+        seen = seen[np.isfinite(seen)]
+        error_seen = seen.std(ddof=1) / len(seen) ** 0.5 if len(seen) > 1 else np.nan
+        rows.append([str(n), *cells, _cell(seen.mean() if len(seen) else np.nan, error_seen)])
+    return ["after", *(str(k + 1) for k in range(count)), "seen"], rows
+
+
+def _cell(mean: float, error: float) -> str:
+    if np.isnan(mean):
+        return ABSENT
+    return f"{100 * mean:.0f}" + (f" ± {100 * error:.0f}" if np.isfinite(error) else "")
+
+
+def _percent(values: np.ndarray, sign: str = "") -> str:
+    """The mean over sequences with its interval; differences have a sign."""
+    return number(estimate(values.tolist(), (-1, 1) if sign else (0, 1)), "accuracy", sign)
+
+
+def _over_sequences(values: np.ndarray, of, least: int = 1) -> np.ndarray:
+    """of(values of one cell that are known) for each cell; nan where there are fewer than `least`."""
+    out = np.full(values.shape[1:], np.nan)
+    for place in np.ndindex(out.shape):
+        found = values[(slice(None), *place)]
+        found = found[np.isfinite(found)]
+        if len(found) >= least:
+            out[place] = of(found)
+    return out
