@@ -30,8 +30,7 @@ from seal_jax.config.science import (
 
 __all__ = [
     "ALL_PROJECTIONS", "DOMAINS", "DPO", "EXPERIMENTS", "MACHINE", "QV", "Arc", "Authors", "Config", "Continual",
-    "Data", "Distill", "EngineConfig", "EntiGraph", "Evaluation", "Export", "Inner", "Judge", "Knowledge", "Metrics", "Model",
-    "Outer", "Parallel", "PolicyGradient", "Pretraining", "Reward", "Sampling", "Teacher", "Training", "Weighted",
-    "at_size", "defaults",
-    "from_dict", "unread",
+    "Data", "Distill", "EngineConfig", "EntiGraph", "Evaluation", "Export", "Inner", "Judge", "Knowledge", "Metrics",
+    "Model", "Outer", "Parallel", "PolicyGradient", "Pretraining", "Reward", "Sampling", "Teacher", "Training",
+    "Weighted", "at_size", "defaults", "from_dict", "unread",
 ]  # fmt: skip
