@@ -101,11 +101,20 @@ def test_an_empty_reply_is_asked_for_again(serve):
     assert server.asked.total() == 2
 
 
-def test_a_few_shot_prompt_is_sent_as_it_is_and_its_stop_counts(serve):
-    class FewShot(Things):
-        def edit_prompt(self, item, chat):
-            return Prompt(f"Examples, then {item.title}", False, stops=("\n\n",))
+class FewShot(Things):
+    def edit_prompt(self, item, chat):
+        return Prompt(f"Examples, then {item.title}", False, stops=("\n\n",))
 
+
+def test_the_stops_of_a_prompt_end_what_the_policy_writes():
+    policy = Policy(plain_actor(PlainEngine(lambda *_: "One.\nTwo.\n\nPassage:")), FewShot(), SAMPLING)
+    [again] = policy.complete([FewShot().edit_prompt(ITEMS[0], chat=False)], [[(0,)]])
+    written = collected(policy, ITEMS[:1], 1)["good"] + again
+    assert [(edit.text, edit.finished) for edit in written] == [("One.\nTwo.", True)] * 2
+    assert all(call[2].stopped is not None for call in policy.actor.engine.calls)
+
+
+def test_a_few_shot_prompt_is_sent_as_it_is_and_its_stop_counts(serve):
     server = serve(lambda *_: completion("One.\nTwo.\n\nPassage:\nmore"))
     assert collected(teacher(server, FewShot()), ITEMS[:1], 1)["good"] == [SelfEdit("One.\nTwo.")]
     assert server.asked == {"Examples, then good": 1}
@@ -175,7 +184,8 @@ def test_entigraph_by_the_policy_does_not_depend_on_what_is_written_together():
     assert whole == {**collected(author(64), [MILL], 2), **collected(author(2), [WEIR], 2)}
     texts = [edit.text for edits in whole.values() for edit in edits]
     assert len(set(texts)) == 4 and all(text.count("\n---\n") == 4 for text in texts)
-    assert f"{seeds.sample(*SEED, WEIR, 0, 1)}" in whole["w"][0].text
+    expected = [f"{seeds.sample(*SEED, WEIR, 0, number)}" for number in range(1, 6)]
+    assert [part[part.index("(") :] for part in whole["w"][0].text.split("\n---\n")] == expected
 
 
 def test_the_policy_completes_any_prompts_in_their_order_and_within_decode_rows():
