@@ -133,8 +133,9 @@ class Plain:
         return {"answers": answers, "correct": correct, "made": sum(ends), "steps": trainer.state.global_step}
 
     def trials(self, work: Work, trials: Sequence[Trial], candidates: Sequence[Candidate]) -> list[dict]:
-        """All inner loops, one after another."""
-        return [self.trial(work, *pair) for pair in zip(trials, candidates, strict=True)]
+        """All inner loops that have something to train on, one after another."""
+        pairs = zip(trials, candidates, strict=True)
+        return [self.trial(work, trial, candidate) for trial, candidate in pairs if candidate.rows]
 
 
 def plain_side(work: Work, folder: str) -> Plain:
