@@ -272,7 +272,7 @@ def test_end_of_turn_comes_from_the_template():
 def test_templates_see_no_clock_and_do_not_think():
     asks = "{{ date_string }} {{ strftime_now('%d %B') }} {{ enable_thinking }} {{ messages[0]['content'] }}"
     tokenizer = with_template(asks)
-    assert tokenizer.decode(tokenizer.encode_prompt(Prompt("Hi", chat=True))) == "26 Jul 2024 26 July False Hi"
+    assert tokenizer.decode(tokenizer.encode_prompt(Prompt("Hi", chat=True))) == "26 Jul 2024 26 July 2024 False Hi"
 
 
 def test_generation_config_adds_stops(tmp_path):

@@ -2,7 +2,6 @@
 
 import copy
 import json
-from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
@@ -14,11 +13,8 @@ from seal_jax.model.hf_config import read_json
 
 # Values that chat templates ask for. Those of Llama 3.2 and SmolLM3 would otherwise write today's date into every
 # prompt (and a run continued tomorrow would differ), and Qwen3's would have the model think at length first.
-_TEMPLATE_VALUES = {
-    "date_string": "26 Jul 2024",
-    "strftime_now": lambda form: datetime(2024, 7, 26).strftime(form),
-    "enable_thinking": False,
-}
+_TEMPLATE_VALUES = {"date_string": "26 Jul 2024", "enable_thinking": False}
+_CLOCK = "{% macro strftime_now(form) %}26 July 2024{% endmacro %}"  # a function cannot be given like a value
 _MARK = "ASSISTANT-TEXT"
 
 
@@ -129,7 +125,11 @@ class Tokenizer:
             raise UserError(f"{self.place} has no chat template: use plain prompts, or an instruct model.")
         try:
             return self.hf.apply_chat_template(
-                messages, tokenize=False, add_generation_prompt=generate, **_TEMPLATE_VALUES
+                messages,
+                chat_template=_CLOCK + self.hf.chat_template,
+                tokenize=False,
+                add_generation_prompt=generate,
+                **_TEMPLATE_VALUES,
             )
         except jinja2.TemplateError as error:
             raise UserError(
