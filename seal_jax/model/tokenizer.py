@@ -126,7 +126,7 @@ class Tokenizer:
         try:
             return self.hf.apply_chat_template(
                 messages,
-                chat_template=_CLOCK + self.hf.chat_template,
+                chat_template=_CLOCK + self.hf.get_chat_template(),
                 tokenize=False,
                 add_generation_prompt=generate,
                 **_TEMPLATE_VALUES,
