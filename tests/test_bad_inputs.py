@@ -25,7 +25,9 @@ from seal_jax.model.hf_config import model_config
 from seal_jax.runs.directory import open_run
 from seal_jax.runs.records import read
 
-FUZZ = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+FUZZ = settings(
+    max_examples=60, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 
 
 @pytest.fixture(scope="module")

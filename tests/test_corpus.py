@@ -345,7 +345,7 @@ def test_copies_of_what_is_learned_are_not_evaluated_on(stored):
 def test_only_squad_is_evaluated_on_its_own_validation_split(monkeypatch, train, expected):
     asked = []
 
-    def load(source):
+    def load(source, labelled=True):
         asked.append(source)
         return [Passage(f"{source}{i}", f"{source}{i}", "C", ()) for i in range(8)]
 

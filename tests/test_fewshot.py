@@ -65,7 +65,7 @@ class Scripted:
 
 def test_what_cannot_be_read_is_sampled_again_and_what_is_invalid_is_not(monkeypatch):
     tasks = [ArcTask(name, TASK.train, TASK.test) for name in "ab"]
-    monkeypatch.setattr(Fewshot, "edit_prompt", lambda self, task, chat: SimpleNamespace(text=task.id))
+    monkeypatch.setattr(Fewshot, "edit_prompt", lambda self, task, chat: SimpleNamespace(text=task.id, stops=()))
     texts = {("a", 0): [VALID], ("a", 1): ["bad", "worse", VALID], ("b", 0): ["bad"] * 9, ("b", 1): ["bad", INVALID]}
     policy = Scripted(texts)
     [written] = Policy(policy, FEWSHOT, Sampling(max_new_tokens=9), attempts=3).write(tasks, 2, (7, 1))

@@ -37,7 +37,7 @@ def one_sentence(text: str) -> str:
         (["--config", "nowhere.py", "--config.inner.rank=3", "--workdir=x"], "'nowhere.py' cannot be read"),
         ([f"{QUICKSTART}:nonsense", "--workdir=x"], "no version 'nonsense'"),
         ([QUICKSTART, "--config.inner.rnak=3", "--workdir=x"], "config.inner has no field 'rnak'; there are accum"),
-        ([QUICKSTART, "--config.iner.rank=3", "--workdir=x"], "config has no field 'iner'; there are data"),
+        ([QUICKSTART, "--config.iner.rank=3", "--workdir=x"], "config has no field 'iner'; there are authors, data"),
         ([QUICKSTART, "--config.seed.x=3", "--workdir=x"], "config.seed has no field 'x'"),
         ([QUICKSTART, "--config.inner.rank=many", "--workdir=x"], "--config.inner.rank=many"),
         ([QUICKSTART, "--inner.rank=3", "--workdir=x"], "inner.rank"),

@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from seal_jax.domains.knowledge.corpus import Passage
+from seal_jax.domains.knowledge.corpus import Passage, check_letters
 from seal_jax.errors import UserError
 from seal_jax.lab import passage
 
@@ -62,6 +62,8 @@ def _from_lines(path: Path) -> list[tuple[str, str]]:
         title = value.get("title", _name(path)) if isinstance(value, dict) else None
         if not isinstance(text, str) or not isinstance(title, str) or not title.strip():
             raise UserError(f"{path}, line {number} has no text 'text' or an odd 'title'; mend or remove the line")
+        check_letters(title, f"{path}, line {number}", "title")
+        check_letters(text, f"{path}, line {number}", "text")
         found.append((title, text))
     return found
 

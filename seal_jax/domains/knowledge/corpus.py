@@ -302,9 +302,14 @@ def _text(item: Any, field: str, where: str) -> str:
     text = _get(item, field, str, where).strip()
     if not text:
         raise UserError(f"{where}: {field!r} is empty.")
+    check_letters(text, where, field)
+    return text
+
+
+def check_letters(text: str, where: str, field: str) -> None:
+    """Raises UserError for half a letter, which JSON can hold and UTF-8 cannot."""
     if any("\ud800" <= letter <= "\udfff" for letter in text):
         raise UserError(f"{where}: {field!r} holds half a letter (a lone surrogate such as \\ud83d); write it whole.")
-    return text
 
 
 def _shown(value: Any) -> str:
