@@ -1,6 +1,5 @@
 """The notebooks run from top to bottom, with a tiny model and small numbers, and show what they say they show."""
 
-import os
 from pathlib import Path
 
 import pytest
@@ -33,7 +32,6 @@ def test_one_passage_and_a_round(model, monkeypatch):
     assert "'adapter_config.json', 'adapter_model.safetensors'" in printed
 
 
-@pytest.mark.skipif(not os.environ.get("SEAL_JAX_ALL_NOTEBOOKS"), reason="costs 25 s more: SEAL_JAX_ALL_NOTEBOOKS=1")
 def test_arc(model, monkeypatch):
     printed, pictures = run("arc.ipynb", model, monkeypatch)
     assert pictures == 6 and printed.count("log-likelihood of the right grid") == 3 and "use_basic_augment" in printed
