@@ -23,7 +23,6 @@ from seal_jax.model.hf_config import model_config
 from seal_jax.model.transformer import Transformer
 from seal_jax.report import forgetting, html, terminal
 from seal_jax.report.recorded import load
-from seal_jax.report.watch import Watch
 from seal_jax.runs import checkpoint, keys
 from seal_jax.runs.records import read
 from seal_jax.student import update
@@ -53,34 +52,24 @@ def tiny_values(home, **changes):
 @pytest.fixture(scope="module")
 def den(home, tmp_path_factory):
     """The folder `home` with four passages to learn from, so different that to learn one is to forget another."""
-    folder = tmp_path_factory.mktemp("den")
-    for name in ("policy", "cache"):
-        (folder / name).symlink_to((home / name).resolve())
+    folder = tiny_run.share(home, tmp_path_factory.mktemp("den"))
     items = json.loads(Path(tiny_run.make_passages(folder / "evaluation.json", "Du", 4)).read_text())
     apart = [item | {"context": text} for item, text in zip(items, TEXTS, strict=True)]
     (folder / "evaluation.json").write_text(json.dumps(apart))
     return folder
 
 
-def finished(values, actors, workdir):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(assemble, "load_actor", actors)
-        patch.setattr(Watch, "after_row", lambda self, arm, number: None)
-        tiny_run.run(values, workdir)
-    return values, workdir
-
-
 @pytest.fixture(scope="module")
 def itself(den, actors, tmp_path_factory):
     """A run whose model writes the self-edits as it stands, without any control."""
-    return finished(tiny_values(den), actors, tmp_path_factory.mktemp("runs") / "itself")
+    return tiny_run.finished(tiny_values(den), actors, tmp_path_factory.mktemp("runs") / "itself")
 
 
 @pytest.fixture(scope="module")
 def controlled(den, actors, tmp_path_factory):
     """A run on the passages' sentences, without and with all controls."""
     values = tiny_values(den, continual={"author": "sentences", **CONTROLS})
-    return finished(values, actors, tmp_path_factory.mktemp("runs") / "controlled")
+    return tiny_run.finished(values, actors, tmp_path_factory.mktemp("runs") / "controlled")
 
 
 def records(workdir):

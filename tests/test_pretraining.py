@@ -15,7 +15,6 @@ from seal_jax.engine.engine import Engine
 from seal_jax.errors import UserError
 from seal_jax.experiments import assemble, pretraining
 from seal_jax.report import html, terminal
-from seal_jax.report.watch import Watch
 from seal_jax.runs import checkpoint, keys
 from seal_jax.runs.records import read
 from seal_jax.student.ask import ask
@@ -41,9 +40,7 @@ def tiny_values(home, **changes):
 
 @pytest.fixture(scope="module")
 def den(home, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("den")
-    for name in ("policy", "cache"):
-        (folder / name).symlink_to((home / name).resolve())
+    folder = tiny_run.share(home, tmp_path_factory.mktemp("den"))
     tiny_run.make_passages(folder / "many.json", "El", 3)
     return folder
 
@@ -51,12 +48,7 @@ def den(home, tmp_path_factory):
 @pytest.fixture(scope="module")
 def whole(den, actors, tmp_path_factory):
     """A run of full finetuning that nothing interrupted."""
-    values, workdir = tiny_values(den), tmp_path_factory.mktemp("runs") / "whole"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(assemble, "load_actor", actors)
-        patch.setattr(Watch, "after_row", lambda self, arm, number: None)
-        tiny_run.run(values, workdir)
-    return values, workdir
+    return tiny_run.finished(tiny_values(den), actors, tmp_path_factory.mktemp("runs") / "whole")
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import threading
 import time
 
 import pytest
-from chat_server import ChatServer, completion, error
+from chat_server import completion, error, servers
 
 from seal_jax.domains.domain import Answered
 from seal_jax.errors import UserError
@@ -24,18 +24,8 @@ def serve(monkeypatch):
     monkeypatch.setenv("JUDGE_KEY", KEY)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setattr(endpoint, "FIRST_WAIT", 0.001)
-    started = []
-
-    def start(script):
-        server = ChatServer(script, answer_in)
-        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
-        started.append(server)
-        return server
-
-    yield start
-    for server in started:
-        server.shutdown()
-        server.server_close()
+    with servers() as start:
+        yield lambda script: start(script, answer_in)
 
 
 def judge(server, concurrency=4, retries=2, timeout=5.0, key="JUDGE_KEY"):

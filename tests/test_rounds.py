@@ -1,13 +1,12 @@
 """The whole loop on a tiny random model: what is recorded, what is chosen, and which policy did what."""
 
 import json
-import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tiny_run
-from chat_server import ChatServer, completion, error
+from chat_server import completion, error, servers
 from etils import epath
 from test_remote_judge import answer_in
 from tiny_run import pick
@@ -489,12 +488,10 @@ def test_verdicts_that_the_judge_did_not_give_are_reported(fast, home, tmp_path,
     monkeypatch.setattr(endpoint, "FIRST_WAIT", 0.0)
     monkeypatch.setenv("TINY_KEY", "not-a-secret")
     replies = error(503), completion("yes"), completion("no")
-    server = ChatServer(lambda answer, before: replies[len(answer) % 3], answer_in)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    judge = {"kind": "remote", "url": server.url, "model": "m", "key": "TINY_KEY"}
-    found = one_round(home, tmp_path, reward={"judge": judge, "accuracy_weight": 1.0}, evaluation={"judge": judge})
-    server.shutdown()
-    server.server_close()
+    with servers() as start:
+        server = start(lambda answer, before: replies[len(answer) % 3], answer_in)
+        judge = {"kind": "remote", "url": server.url, "model": "m", "key": "TINY_KEY"}
+        found = one_round(home, tmp_path, reward={"judge": judge, "accuracy_weight": 1.0}, evaluation={"judge": judge})
     expected = {0: None, 1: True, 2: False}
     for trial in found["trials"]:
         assert trial["judge"] == "remote:m"

@@ -1,11 +1,10 @@
 """Self-edits by a teacher behind an endpoint, and EntiGraph by any writer, against a server on this machine."""
 
-import threading
 import time
 from dataclasses import replace
 
 import pytest
-from chat_server import ChatServer, completion, error
+from chat_server import completion, error, servers
 from plain_engine import PlainEngine, Thing, Things, plain_actor
 
 from seal_jax import config, seeds
@@ -30,18 +29,8 @@ ITEMS = [Thing(name, name) for name in ("good", "slow", "broken", "nonsense", "c
 def serve(monkeypatch):
     monkeypatch.setenv("TEACHER_KEY", KEY)
     monkeypatch.setattr(endpoint, "FIRST_WAIT", 0.001)
-    started = []
-
-    def start(script):
-        server = ChatServer(script)
-        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
-        started.append(server)
-        return server
-
-    yield start
-    for server in started:
-        server.shutdown()
-        server.server_close()
+    with servers() as start:
+        yield start
 
 
 def teacher(server, domain=None, retries=1, **sampling):

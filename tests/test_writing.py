@@ -2,13 +2,12 @@
 Python: from the config to the records, the table and its notes."""
 
 import json
-import threading
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import tiny_run
-from chat_server import ChatServer, completion, error
+from chat_server import completion, error, servers
 from etils import epath
 from plain_engine import PlainEngine, plain_actor, speaks
 
@@ -39,18 +38,13 @@ TRAIN, EVALUATED = (passage("Weir"), passage("Mill")), (passage("Dam"), passage(
 def serve(monkeypatch):
     monkeypatch.setenv("TINY_KEY", KEY)
     monkeypatch.setattr(endpoint, "FIRST_WAIT", 0.001)
-    started = []
+    with servers() as running:
 
-    def start(script):
-        server = ChatServer(script)
-        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
-        started.append(server)
-        return {"url": server.url, "model": "big", "key": "TINY_KEY"}, server
+        def start(script):
+            server = running(script)
+            return {"url": server.url, "model": "big", "key": "TINY_KEY"}, server
 
-    yield start
-    for server in started:
-        server.shutdown()
-        server.server_close()
+        yield start
 
 
 @pytest.fixture

@@ -8,12 +8,15 @@ import os
 from pathlib import Path
 
 import numpy as np
+import pytest
 from tiny_checkpoint import random_params, tiny_config, tiny_tokenizer
 
 from seal_jax import config as config_lib
 from seal_jax import main
+from seal_jax.experiments import assemble
 from seal_jax.model.hf_config import model_config
 from seal_jax.model.pretrained import save_merged
+from seal_jax.report.watch import Watch
 from seal_jax.runs import keys
 from seal_jax.runs.directory import open_run
 from seal_jax.runs.records import Records, read
@@ -70,10 +73,26 @@ def tiny_values(home: Path, **changes) -> dict:
     return values
 
 
+def share(home: Path, folder: Path) -> Path:
+    """A folder with the policy and the compiled programs of `home`, for passages of its own."""
+    for name in ("policy", "cache"):
+        (folder / name).symlink_to((home / name).resolve())
+    return folder
+
+
 def run(values: dict, workdir: Path) -> None:
     """What `python -m seal_jax.main` does with a config, in this process."""
     with open_run(workdir, values) as folder:
         main.carry_out(config_lib.from_dict(values), folder)
+
+
+def finished(values: dict, actors, workdir: Path) -> tuple[dict, Path]:
+    """(config, folder) of a run with shared compiled programs that writes no report."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(assemble, "load_actor", actors)
+        patch.setattr(Watch, "after_row", lambda self, arm, number: None)
+        run(values, workdir)
+    return values, workdir
 
 
 def records(workdir: Path) -> dict[str, list[dict]]:

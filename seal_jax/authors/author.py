@@ -1,6 +1,6 @@
 """Who writes self-edits: the policy, a model behind an endpoint, a file, a rule. Each has one method."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -48,3 +48,10 @@ class Writer(Protocol):
 
     def complete(self, prompts: Sequence[Prompt], seeds: Sequence[Sequence[Seed]]) -> list[list[SelfEdit]]:
         """One text for each seed of each prompt; what could not be had is `missing`."""
+
+
+def cut_at(text: str, stops: Iterable[str]) -> str:
+    """What stands before the first of any of the texts that end a self-edit."""
+    for stop in stops:
+        text = text.split(stop, 1)[0]
+    return text

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from seal_jax import config
-from seal_jax.authors.author import SelfEdit
+from seal_jax.authors.author import SelfEdit, cut_at
 from seal_jax.domains.domain import Domain, Prompt
 from seal_jax.errors import UserError
 from seal_jax.judges.endpoint import Endpoint, Missing, Reply, reasons
@@ -68,11 +68,9 @@ class Teacher:
     def _edit(self, prompt: Prompt, text: str | None, finished: bool, why: str | None) -> SelfEdit:
         if text is None:
             return SelfEdit(None, problem=f"no answer: {why}")
-        whole = text
-        for stop in (*self.sampling.stop_strings, *prompt.stops):
-            text = text.split(stop, 1)[0]
-        problem = self.domain.problem(text)
-        return SelfEdit(text, finished=finished or text != whole, problem=problem and problem.reason)
+        kept = cut_at(text, (*self.sampling.stop_strings, *prompt.stops))
+        problem = self.domain.problem(kept)
+        return SelfEdit(kept, finished=finished or kept != text, problem=problem and problem.reason)
 
 
 def _read(reply: Reply) -> Reply | None:

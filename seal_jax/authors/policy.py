@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from seal_jax import config, seeds
-from seal_jax.authors.author import SelfEdit
+from seal_jax.authors.author import SelfEdit, cut_at
 from seal_jax.domains.domain import Domain, Prompt
 from seal_jax.engine.generation import Generation, Sample
 from seal_jax.engine.weights import Weights
@@ -24,8 +24,9 @@ class Policy:
 
     def write(self, items: Sequence[Any], samples: int, seed: tuple[int, int]) -> Iterator[dict[str, list[SelfEdit]]]:
         """Items with prompts of like length are decoded together, as many as `engine.decode_rows` has room for."""
-        prompts = {item.id: self.prompt(item) for item in items}
-        stops = self._stops([self.domain.edit_prompt(item, self.actor.chat) for item in items])
+        asked = [self.domain.edit_prompt(item, self.actor.chat) for item in items]
+        encode, stops = self.actor.tokenizer.encode_prompt, self._stops(asked)
+        prompts = {item.id: encode(prompt) for item, prompt in zip(items, asked, strict=True)}
         ordered = sorted(items, key=lambda item: (len(prompts[item.id]), item.id))
         at_once = max(1, self.actor.engine.settings.decode_rows // samples)
         for begin in range(0, len(ordered), at_once):
@@ -80,9 +81,7 @@ class Policy:
         return [[self._edit(sample, stops) for sample in lane] for lane in out]
 
     def _edit(self, sample: Sample, stops: tuple[str, ...]) -> SelfEdit:
-        text = self.actor.tokenizer.decode(sample.tokens)
-        for stop in stops:
-            text = text.split(stop, 1)[0]
+        text = cut_at(self.actor.tokenizer.decode(sample.tokens), stops)
         tokens = (*sample.tokens, *([] if sample.stop is None else [sample.stop]))
         problem = self.domain.problem(text)
         log_probs = tuple(round(value, 5) for value in sample.log_probs)

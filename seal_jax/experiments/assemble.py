@@ -7,7 +7,6 @@ from etils import epath
 from seal_jax.authors.policy import Policy
 from seal_jax.config import Config
 from seal_jax.domains.domain import Domain
-from seal_jax.engine.engine import Engine
 from seal_jax.errors import UserError
 from seal_jax.experiments import arc, judging, knowledge, rewarding, writing
 from seal_jax.experiments.rounds import Arm, Setup
@@ -54,8 +53,8 @@ def assemble(config: Config, path: epath.Path, world: World) -> Setup:
         (who, writing.row_name(who, config), made(who, policy, config.data.evaluation))
         for who in config.evaluation.authors
     ]
-    engines = [actor.engine for actor in {id(actor): actor for actor in (policy, student or policy)}.values()]
-    recorder = Recorder(path, lambda: usage([policy, *([student] if student else [])]), lambda: activity(engines))
+    actors = [policy, *([student] if student else [])]
+    recorder = Recorder(path, lambda: usage(actors), lambda: activity(actors))
     recorder.declare_items(
         [{"split": TRAIN, "item": item.id} | domain.shown(item) for item in world.train]
         + [{"split": EVALUATION, "item": item.id} | domain.shown(item) for item in world.evaluation]
@@ -124,9 +123,9 @@ def usage(actors: Sequence[Actor]) -> dict[str, float]:
     }
 
 
-def activity(engines: Sequence[Engine]) -> str:
-    """What the first of some engines that is at work does, in words."""
-    return next(filter(None, (engine.programs.activity() for engine in engines)), "")
+def activity(actors: Sequence[Actor]) -> str:
+    """What the engine of the first of some models that is at work does, in words."""
+    return next(filter(None, (actor.engine.programs.activity() for actor in actors)), "")
 
 
 def _check_disjoint(world: World) -> None:

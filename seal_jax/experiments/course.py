@@ -7,7 +7,7 @@ from typing import Any
 from seal_jax import seeds
 from seal_jax.authors.fixed import Fixed
 from seal_jax.config import Continual
-from seal_jax.domains.domain import Domain, Example, Lesson
+from seal_jax.domains.domain import Control, Domain, Lesson
 from seal_jax.engine.recipe import recipe
 from seal_jax.experiments.rounds import Setup
 from seal_jax.model.lora import LoraConfig
@@ -34,11 +34,16 @@ class Course:
         return recipe(self.setup.config.inner).lora
 
     @property
+    def rule(self) -> Control | None:
+        """The control of the domain that writes the self-edits, where no model or file does."""
+        if self.how.author not in RULES:
+            return None
+        return {control.name: control for control in self.setup.domain.controls()}[RULES[self.how.author]]
+
+    @property
     def domain(self) -> Domain:
         """As the author of the self-edits sees it."""
-        rule = RULES.get(self.how.author)
-        controls = {control.name: control.domain for control in self.setup.domain.controls()}
-        return (controls[rule] if rule else None) or self.setup.domain
+        return (self.rule and self.rule.domain) or self.setup.domain
 
     @property
     def writes_itself(self) -> bool:
@@ -60,9 +65,7 @@ def write_next(course: Course, number: int) -> None:
     """See that the self-edits of every sequence's next passage are in the records."""
     setup, seed = course.setup, (course.setup.config.seed, number)
     if not course.writes_itself:
-        rule = RULES.get(course.how.author)
-        rules = {control.name: Fixed(control.text) for control in setup.domain.controls() if control.text}
-        author = rules[rule] if rule else setup.teaches(setup.policy)
+        author = Fixed(course.rule.text) if course.rule else setup.teaches(setup.policy)
         used = {item.id: item for items in course.sequences for item in items}
         write(author, list(used.values()), 1, Stage(EVALUATION, CONTINUAL, 0), (seed[0], 0), setup.recorder)
         return
@@ -88,12 +91,8 @@ def lesson(course: Course, sequence: int, number: int) -> Lesson:
     own = Stage(EVALUATION, course.arm, number).edit(item.id, sequence)
     key = own if course.writes_itself else Stage(EVALUATION, CONTINUAL, 0).edit(item.id, 0)
     actor = setup.student_of(setup.policy)
-
-    def length(example: Example) -> int:
-        return len(actor.tokenizer.encode_example(example)[0])
-
     text, seed = setup.recorder.edits[key]["text"], setup.config.seed
-    return course.domain.lesson(item, text, seeds.lesson(seed, number, item, sequence), length)
+    return course.domain.lesson(item, text, seeds.lesson(seed, number, item, sequence), actor.length)
 
 
 def rise(course: Course, adapters: Mapping[int, dict], number: int) -> dict[int, float]:

@@ -77,11 +77,7 @@ def measure_row(setup: Setup, row: Row, texts: Texts) -> None:
 def examples(setup: Setup, domain: Domain, texts: Texts) -> list[Example]:
     """The training sequences of all passages: those of its self-edits, then what every lesson on it has, such as the
     passage itself, once."""
-    student, found = setup.student_of(setup.policy), []
-
-    def length(example: Example) -> int:
-        return len(student.tokenizer.encode_example(example)[0])
-
+    length, found = setup.student_of(setup.policy).length, []
     for item in [*setup.train, *setup.evaluation]:
         seed = seeds.lesson(setup.config.seed, 0, item, 0)
         always = domain.lesson(item, "", seed, length).examples

@@ -184,12 +184,12 @@ def _cells(
         named = {(row.arm, row.round): row for row in own}
         comparable = column.items == found[0].items and column.judge == found[0].judge
         for row in own:
-            others = {tables.OVER_UNTRAINED: column.untrained, tables.OVER_NO_RL: named.get((keys.SEAL, 0)),
-                      tables.OVER_RANDOM: named.get((keys.RANDOM, row.round))}  # fmt: skip
+            untrained = column.untrained and column.untrained[:2]
+            others = tables.compared_with(column.config, row[:2], untrained)
             over = {
-                name: paired(own[row], own[other], bounds)
+                name: paired(own[row], own[named[other]], bounds)
                 for name, other in others.items()
-                if other in own and row not in (other, column.untrained)
+                if other in named and row[:2] not in (other, untrained)
             }
             versus = paired(own[row], means[0][row], bounds) if place and comparable and row in means[0] else None
             runs = [float(np.mean(list(one.values()))) for one in values[place][row]]

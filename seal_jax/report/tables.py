@@ -73,6 +73,14 @@ class Round:
     on_itself: bool  # `chosen` were selected by these very rewards, which biases their mean upwards
 
 
+def compared_with(config: Mapping, key: Key, untrained: Key | None) -> dict[str, Key | None]:
+    """The rows that a row is compared with, by the name of the comparison; whether they are measured or not."""
+    others = {OVER_UNTRAINED: untrained, OVER_NO_RL: (keys.SEAL, 0), OVER_RANDOM: (keys.RANDOM, key[1])}
+    if config.get("experiment") == "pretraining":
+        others[OVER_PASSAGE] = ("passage only", 0)
+    return others
+
+
 def lines(recorded: Recorded) -> list[Line]:
     """The rows of the table that have been measured, at least in part, in the order in which the run declared them."""
     declared, trials = declared_rows(recorded), evaluation_trials(recorded)
@@ -84,14 +92,11 @@ def lines(recorded: Recorded) -> list[Line]:
     untrained = next((key for key in measured if declared[key]["kind"] == "untrained"), None)
 
     def over(key: Key) -> dict[str, dict[str, Estimate]]:
-        others = {OVER_UNTRAINED: untrained, OVER_NO_RL: (keys.SEAL, 0), OVER_RANDOM: (keys.RANDOM, key[1])}
-        if recorded.config.get("experiment") == "pretraining":
-            others[OVER_PASSAGE] = ("passage only", 0)
         if key == untrained:
             return {}
         return {
             comparison: {name: _paired(values[key][name], values[other][name], name) for name in measures}
-            for comparison, other in others.items()
+            for comparison, other in compared_with(recorded.config, key, untrained).items()
             if other in values and source[other] != source[key]
         }
 

@@ -46,6 +46,10 @@ class Actor:
         """Its weights on the host, not quantized. In a run of several hosts all of them must call this."""
         return jax.tree.map(fetch, self.base) if self.quantization == "none" else self.source.params
 
+    def length(self, example: Example) -> int:
+        """How many tokens an example has."""
+        return len(self.tokenizer.encode_example(example)[0])
+
     def row(self, example: Example) -> Row:
         """An example as tokens and loss weights, and what its teacher reads before them."""
         tokens, weights = self.tokenizer.encode_example(example)

@@ -112,6 +112,12 @@ def teach(
     return learned, last_epoch_mean(losses, training.epochs)
 
 
+def diverged(losses: np.ndarray) -> str | None:
+    """That a training diverged, and at which step; None where all its losses are numbers."""
+    wrong = np.flatnonzero(~np.isfinite(losses))
+    return f"diverged: the loss of step {wrong[0] + 1} of {len(losses)} is not a number" if len(wrong) else None
+
+
 def last_epoch_mean(losses: np.ndarray, epochs: int) -> float:
     """Mean loss of the last epoch's steps."""
     return float(losses[-(len(losses) // epochs) :].mean())

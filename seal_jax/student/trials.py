@@ -11,14 +11,14 @@ import numpy as np
 
 from seal_jax import seeds
 from seal_jax.config import Training
-from seal_jax.domains.domain import Domain, Example, Graded, Lesson, Quiz
+from seal_jax.domains.domain import Domain, Graded, Lesson, Quiz
 from seal_jax.engine.packing import Candidate, steps_of
 from seal_jax.engine.recipe import recipe
 from seal_jax.errors import UserError
 from seal_jax.runs.keys import Stage
 from seal_jax.student.actor import Actor
 from seal_jax.student.ask import Answers, ask
-from seal_jax.student.train import Adapters, Loop, candidate, chunks, last_epoch_mean, train
+from seal_jax.student.train import Adapters, Loop, candidate, chunks, diverged, last_epoch_mean, train
 
 
 @dataclass(frozen=True)
@@ -73,9 +73,7 @@ def run_trials(student: Actor, trials: Sequence[Trial], domain: Domain, plan: Pl
                 "steps": steps_of(candidates[i], recipe(plan.training).batch),
                 "loss": last_epoch(losses[place], candidates[i].epochs),
                 "failure": _failure(lessons[i], losses[place], answers[place]),
-                "log_likelihood": answers[place].log_likelihood,
-                **_shown(graded[place], answers[place], lessons[i]),
-                "heldout": list(asking[place].heldout),
+                **_asked(asking[place], answers[place], graded[place], lessons[i]),
                 "judge": domain.grader if plan.answer_tokens else None,
             }
             for place, i in enumerate(group)
@@ -101,9 +99,7 @@ def ask_items(
                 "item": item.id,
                 **{"sample": 0, "retrain": 0, "sequences": 0, "tokens": 0, "steps": 0, "loss": None},
                 "failure": _failure(Lesson(), np.array([]), found),
-                "log_likelihood": found.log_likelihood,
-                **_shown(verdicts, found, Lesson()),
-                "heldout": list(quiz.heldout),
+                **_asked(quiz, found, verdicts, Lesson()),
                 "judge": domain.grader if plan.answer_tokens else None,
             }
         )
@@ -158,13 +154,9 @@ def groups(
 
 def lesson_of(student: Actor, trial: Trial, domain: Domain, plan: Plan) -> Lesson:
     """What a trial trains on; nothing where it has no self-edit."""
-
-    def length(example: Example) -> int:
-        return len(student.tokenizer.encode_example(example)[0])
-
     if trial.text is None:
         return Lesson()
-    return domain.lesson(trial.item, trial.text, seeds.lesson(*plan.seed, trial.item, trial.retrain), length)
+    return domain.lesson(trial.item, trial.text, seeds.lesson(*plan.seed, trial.item, trial.retrain), student.length)
 
 
 def _candidate(student: Actor, trial: Trial, lesson: Lesson, plan: Plan) -> Candidate:
@@ -176,10 +168,14 @@ def _failure(lesson: Lesson, losses: np.ndarray, answers: Answers) -> str | None
     """Why a trial cannot be counted as training: its self-edit was of no use, or its training diverged."""
     if lesson.failure:
         return lesson.failure
-    wrong = np.flatnonzero(~np.isfinite(losses))
-    if len(wrong):
-        return f"diverged: the loss of step {wrong[0] + 1} of {len(losses)} is not a number"
-    return "diverged: a log-likelihood is not a number" if None in answers.log_likelihood else None
+    unknown = "diverged: a log-likelihood is not a number" if None in answers.log_likelihood else None
+    return diverged(losses) or unknown
+
+
+def _asked(quiz: Quiz, answers: Answers, graded: Graded | None, lesson: Lesson) -> dict:
+    """What a record holds of the questions: likelihoods, answers with verdicts, which of them are held out."""
+    shown = _shown(graded, answers, lesson)
+    return {"log_likelihood": answers.log_likelihood, **shown, "heldout": list(quiz.heldout)}
 
 
 def _shown(graded: Graded | None, answers: Answers, lesson: Lesson) -> dict:

@@ -11,7 +11,7 @@ from seal_jax.engine.packing import Candidate, Row, steps_of
 from seal_jax.engine.recipe import recipe
 from seal_jax.seeds import Seed
 from seal_jax.student.past import Students, nothing
-from seal_jax.student.train import Loop, adapter_of, candidate, last_epoch_mean, train
+from seal_jax.student.train import Loop, adapter_of, candidate, diverged, last_epoch_mean, train
 
 
 @dataclass(frozen=True)
@@ -55,10 +55,7 @@ def learn(students: Students, tasks: Sequence[Task], training: Inner) -> list[Le
     found = []
     for i, loop in enumerate(loops):
         losses = adapters.losses[busy.index(i)] if i in busy else np.array([])
-        wrong = np.flatnonzero(~np.isfinite(losses))
-        failure = tasks[i].lesson.failure
-        if len(wrong):
-            failure = f"diverged: the loss of step {wrong[0] + 1} of {len(losses)} is not a number"
+        failure = diverged(losses) or tasks[i].lesson.failure
         usable = i in busy and failure is None
         adapter = adapter_of(actor, adapters, busy.index(i)) if usable else nothing(actor, how.lora)
         loss = last_epoch_mean(losses, loop.epochs) if usable else None

@@ -6,6 +6,7 @@ they write ends at a blank line: so few-shot prompts show their examples, with a
 """
 
 import re
+from functools import cache
 from importlib import resources
 from pathlib import Path
 
@@ -55,6 +56,7 @@ def load_template(path: str) -> str:
     return text
 
 
+@cache
 def _template(name: str) -> str:
     if name in FAMILIES:
         return (resources.files("seal_jax") / "data" / "prompts" / f"{name}.txt").read_text(encoding="utf-8")
