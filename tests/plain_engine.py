@@ -42,6 +42,12 @@ def likelihood(weight: float, row) -> float:
     return -number(round(weight, 6), row.tokens, row.weights) * sum(row.weights)
 
 
+def token_likelihoods(weight: float, row) -> np.ndarray:
+    """In nats, of each weighted token of a row."""
+    places = [place for place, weighs in enumerate(row.weights) if weighs]
+    return np.array([-number(round(weight, 6), row.tokens, place) / 10 for place in places], np.float32)
+
+
 def speaks(weight: float, prompt: str, seed: tuple) -> str:
     """What a model says unless a test says otherwise."""
     return f"{number(round(weight, 6), prompt, tuple(seed))}\n"
@@ -52,7 +58,7 @@ class PlainEngine:
 
     def __init__(self, says: Callable[[float, str, tuple], str] = speaks, **settings):
         self.settings = EngineConfig(**{"candidates": 2, "decode_rows": 6, "cache": "", **settings})
-        self.layout = SimpleNamespace(devices=1)
+        self.layout = SimpleNamespace(devices=1, put_weights=lambda tree, candidates: tree)
         self.usage = SimpleNamespace(real=0, slots=0, generated=0)
         self.programs = SimpleNamespace(count=0, seconds=0.0, activity=str)
         self.says, self.calls = says, []
@@ -80,6 +86,16 @@ class PlainEngine:
         self.calls.append(("prefer", len(pairs.rejected), pairs, recipe, beta))
         learned = number(trained(pairs.learner, float(base["w"])), pairs.rejected, beta)
         return {"w": np.array(learned)}, losses_of(pairs.learner, recipe.batch)
+
+    def reinforce(self, base, sampled, recipe, objective):
+        self.calls.append(("reinforce", len(sampled.advantages), sampled, recipe, objective))
+        learned = number(trained(sampled.learner, float(base["w"])), sampled.advantages, objective)
+        return {"w": np.array(learned)}, losses_of(sampled.learner, recipe.batch)
+
+    def token_log_probs(self, weights, rows):
+        self.calls.append(("token_log_probs", len(rows)))
+        [weight] = lanes(weights)
+        return [token_likelihoods(weight, row) for row in rows]
 
     def merge(self, base, adapter, lora):
         return {"w": base["w"] + lora.scale * adapter["w"]}

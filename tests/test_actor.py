@@ -31,6 +31,18 @@ def test_an_example_as_tokens_and_weights():
     assert found == Row(tuple(tokens), tuple(weights)) and 0 < sum(found.weights) < len(found.tokens)
 
 
+def test_likelihoods_are_asked_by_length_and_come_back_in_order():
+    texts = ("a long line of it", "a", "some words", "b", "the longest line of them all")
+    rows = [plain_actor().row(Example(Prompt("Who?", False), text, closing=True)) for text in texts]
+    actor = plain_actor(PlainEngine(decode_rows=2), weight=4.0)
+    together = []
+    ask = actor.engine.log_likelihood
+    actor.engine.log_likelihood = lambda weights, lanes: together.append(lanes[0]) or ask(weights, lanes)
+    assert actor.log_likelihoods(rows) == [likelihood(4.0, row) for row in rows]
+    assert [[rows.index(row) for row in some] for some in together] == [[1, 3], [2, 0], [4]]
+    assert actor.log_likelihoods([]) == []
+
+
 def test_a_row_is_stopped_by_any_of_the_texts():
     stopped = plain_actor().stopper(("END", "STOP"))
     assert [stopped(TOKENIZER.encode(text)) for text in ("the END", "a STOP b", "the EN D")] == [True, True, False]

@@ -55,6 +55,19 @@ def test_what_is_written_comes_back_whole_and_in_the_order_of_samples(recorder, 
     assert len(again.phases.all()) == 1
 
 
+def test_a_prompt_that_another_one_was_given_is_kept(recorder, tmp_path):
+    edit = SelfEdit("x0", prompt="What it was asked.")
+
+    class Other:
+        def write(self, items, samples, seed):
+            yield {"x": [edit]}
+
+    assert write(Other(), [X], 1, STAGE, SEED, recorder) == {"x": [edit]}
+    again = Recorder(tmp_path, dict)
+    assert write(Writer(), [X], 1, STAGE, SEED, again) == {"x": [edit]}
+    assert again.edits[STAGE.edit("x", 0)]["prompt"] == "What it was asked."
+
+
 def test_only_what_is_missing_is_written(recorder):
     with pytest.raises(RuntimeError):
         write(Writer(dies_at="x"), [X, Y], 2, STAGE, SEED, recorder)

@@ -77,6 +77,7 @@ def test_a_random_pair_is_any_two_in_any_order():
     some = found([1.0, None, 3.0], first=1)
     pairs = Counter(tuple(pair_at_random(some, f"0/0/{item}")) for item in range(3000))
     assert set(pairs) == {(a, b) for a in (1, 2, 3) for b in (1, 2, 3) if a != b} and min(pairs.values()) > 400
+    assert sorted(pair_at_random(some[:2], "0/0/x")) == [1, 2]
     assert pair_at_random(some[:1], "0/0/x") == [] and pair_at_random(some, "s") == pair_at_random(some, "s")
 
 

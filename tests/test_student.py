@@ -25,7 +25,8 @@ from seal_jax.runs.recorder import Recorder
 from seal_jax.student.ask import Answers, ask, parts
 from seal_jax.student.measure import measure
 from seal_jax.student.merge import merge
-from seal_jax.student.train import Loop, candidate, chunks, teach, train
+from seal_jax.student import train as train_module
+from seal_jax.student.train import Adapters, Loop, adapter_of, candidate, chunks, placed, teach, train
 from seal_jax.student.trials import Plan, Trial, groups, last_epoch, run_trials
 
 TRAINING = Training(rank=2, alpha=4.0, learning_rate=5e-3, epochs=2, batch_size=1, accumulation=2, warmup_steps=1)
@@ -78,6 +79,41 @@ def test_losses_stand_in_the_order_of_the_loops_and_adapters_tell_theirs():
         for one, losses in zip(some, found.losses, strict=True):
             np.testing.assert_array_equal(losses, losses_of(one, 2))
     assert found.order != tuple(range(5))
+
+
+@pytest.mark.parametrize("devices", [1, 2])
+def test_an_adapter_of_many_is_that_of_its_loop(devices, monkeypatch):
+    monkeypatch.setattr(train_module, "fetch", np.asarray)
+    student = plain_actor()
+    student.engine.layout.devices = devices
+    lanes = np.array([[10.0], [11.0], [12.0], [13.0]])
+    adapters = Adapters({"w": lanes}, recipe(TRAINING).lora, (2, 0, 1), [])
+    places = {1: {2: 10.0, 0: 11.0, 1: 12.0}, 2: {2: 10.0, 0: 12.0, 1: 11.0}}[devices]  # devices take turns
+    for loop, value in places.items():
+        assert adapter_of(student, adapters, loop)["w"].tolist() == [value]
+
+
+def test_adapters_from_the_host_are_as_if_trained():
+    student = plain_actor()
+    student.engine.layout.put_weights = lambda tree, candidates: tree if candidates else None  # an axis of lanes
+    found = placed(student, [{"w": np.array(2.0)}, {"w": np.array(5.0)}], recipe(TRAINING).lora)
+    assert found.tree["w"].tolist() == [2.0, 5.0] and found.order == (0, 1) and found.lora == recipe(TRAINING).lora
+    assert [losses.shape for losses in found.losses] == [(0,), (0,)]
+    assert [one.log_likelihood for one in ask(student, found, QUIZZES[1:3], 0)] == [
+        by_hand(1.0 + 2.0 * w, q).log_likelihood for w, q in zip((2.0, 5.0), QUIZZES[1:3], strict=True)
+    ]
+
+
+def test_examples_count_by_their_weights_and_the_loss_is_that_of_the_last_epoch():
+    student = plain_actor()
+    examples = [example("one", "Say:"), example("two words", "Say:")]
+    learned, loss = teach(student, examples, TRAINING, (4, 4), (0.25, 1.0))
+    [(learner, how)] = [call[2:] for call in student.engine.calls]
+    rows = [student.row(one) for one in examples]
+    assert how == recipe(TRAINING) and [row.tokens for row in learner.rows] == [row.tokens for row in rows]
+    assert learner.rows[0].weights == tuple(0.25 * w for w in rows[0].weights) and learner.rows[1] == rows[1]
+    assert learner == Candidate(learner.rows, 5e-3, 2, 1, (4, 4), (4, 4))
+    assert float(learned["w"]) == trained(learner, 1.0) and loss == pytest.approx(losses_of(learner, 2)[1:].mean())
 
 
 # ---------------------------------------------------------------- ask
