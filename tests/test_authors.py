@@ -198,3 +198,8 @@ def test_a_rule_writes_from_item_and_sample():
     found, _ = collected(rule)
     assert found["b"] == [SelfEdit("One 0"), SelfEdit("One 1")] and found["d"] == [SelfEdit(None)] * 2
     assert list(found) == list("abcd")
+
+
+def test_only_what_nobody_wrote_is_missing():
+    invalid, nothing, lost = SelfEdit("a", problem="not allowed"), SelfEdit(None), SelfEdit(None, problem="HTTP 500")
+    assert [edit.missing for edit in (SelfEdit("a"), invalid, nothing, lost)] == [False, False, False, True]

@@ -100,6 +100,21 @@ def test_rewards_are_sums_and_what_cannot_be_rated_has_none(recorder, tmp_path):
     )
 
 
+def test_only_what_was_not_rated_yet_is_rated_and_32_at_a_time(recorder):
+    judge = Judge()
+    calls = []
+    some = edits(weir=["x" * (1 + k % 5) for k in range(40)])
+
+    def rate(requests):
+        calls.append(len(requests))
+        return judge(requests)
+
+    first = {"weir": some["weir"][:3]}
+    Rubric(judge, "remote:m", recorder).score(plain_actor(), [WEIR], first, STAGE)
+    Rubric(rate, "remote:m", recorder).score(plain_actor(), [WEIR], some, STAGE)
+    assert calls == [32, 5]
+
+
 def test_a_judge_that_rates_nothing_ends_the_run(recorder):
     with pytest.raises(UserError, match=r"the judge remote:m rated none of 2 self-edits \(timeout\)"):
         Rubric(Judge(), "remote:m", recorder).score(plain_actor(), [WEIR], edits(weir=["odd", "odd"]), STAGE)
