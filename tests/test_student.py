@@ -22,10 +22,10 @@ from seal_jax.model.lora import init_adapter
 from seal_jax.model.transformer import Transformer
 from seal_jax.runs.keys import REWARD, TRAIN, Stage
 from seal_jax.runs.recorder import Recorder
+from seal_jax.student import train as train_module
 from seal_jax.student.ask import Answers, ask, parts
 from seal_jax.student.measure import measure
 from seal_jax.student.merge import merge
-from seal_jax.student import train as train_module
 from seal_jax.student.train import Adapters, Loop, adapter_of, candidate, chunks, placed, teach, train
 from seal_jax.student.trials import Plan, Trial, groups, last_epoch, run_trials
 
