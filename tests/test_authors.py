@@ -193,6 +193,16 @@ def test_fewer_completions_than_samples_is_an_error_that_names_the_item():
         collected(File("train.json"), items, 3)
 
 
+def test_one_of_which_the_file_has_nothing_is_missing_and_none_at_all_is_an_error():
+    items = [Thing("x", "One", completions=("a",)), Thing("y", "Two")]
+    found, _ = collected(File("train.json"), items, 1)
+    assert found == {"x": [SelfEdit("a")], "y": [SelfEdit(None, problem="the file has none")]}
+    with pytest.raises(UserError, match="'One' has 1 completions and 2 are asked for"):
+        collected(File("train.json"), items, 2)
+    with pytest.raises(UserError, match="train.json has no completions of any of the 1 items, such as 'Two'"):
+        collected(File("train.json"), items[1:], 1)
+
+
 def test_a_rule_writes_from_item_and_sample():
     rule = Fixed(lambda item, k: f"{item.title} {k}" if item.id != "d" else None)
     found, _ = collected(rule)
