@@ -27,7 +27,7 @@ from seal_jax.student.ask import Answers, ask, parts
 from seal_jax.student.measure import measure
 from seal_jax.student.merge import merge
 from seal_jax.student.train import Adapters, Loop, adapter_of, candidate, chunks, placed, teach, train
-from seal_jax.student.trials import Plan, Trial, groups, last_epoch, run_trials
+from seal_jax.student.trials import Plan, Trial, ask_items, groups, last_epoch, run_trials
 
 TRAINING = Training(rank=2, alpha=4.0, learning_rate=5e-3, epochs=2, batch_size=1, accumulation=2, warmup_steps=1)
 
@@ -317,6 +317,28 @@ def test_a_student_that_gives_no_likelihood_has_diverged(monkeypatch):
     records, _ = run([Trial(ITEMS[0], "good")])
     assert records["x", 0, 0]["failure"] == "diverged: a log-likelihood is not a number"
     assert records["x", 0, 0]["log_likelihood"] == [None, None] and records["x", 0, 0]["loss"] is not None
+
+
+@pytest.mark.parametrize("likelihood_too", [True, False])
+def test_adapters_are_asked_about_several_items_each_without_training(likelihood_too):
+    student = plain_actor(PlainEngine(lambda weight, prompt, seed: "yes" if weight < 6 or "a" in prompt else "no"))
+    adapters = Adapters({"w": np.array([2.0, 5.0])}, recipe(TRAINING).lora, (0, 1), [])
+    plan = replace(PLAN, likelihood=likelihood_too)
+    found = ask_items(student, adapters, [[ITEMS[0], ITEMS[1]], [ITEMS[1]]], Things(), plan)
+    assert [[record["item"] for record in records] for records in found] == [["x", "y"], ["y"]]
+    likelihoods = [by_hand(w, Things().quiz(item, False)).log_likelihood if likelihood_too else []
+                   for w, item in ((5.0, ITEMS[0]), (5.0, ITEMS[1]), (11.0, ITEMS[1]))]  # fmt: skip
+    said = [(["yes", "yes"], [True, False], [False, True]), (["yes"], [True], [False]), (["no"], [False], [False])]
+    for record, values, (answers, correct, heldout) in zip(sum(found, []), likelihoods, said, strict=True):
+        assert record == {
+            **STAGE.fields, "item": record["item"], "sample": 0, "retrain": 0, "sequences": 0, "tokens": 0, "steps": 0,
+            "loss": None, "failure": None, "log_likelihood": values, "answers": answers, "correct": correct,
+            "probability": None, "cut": [False] * len(answers), "heldout": heldout, "judge": "plain",
+        }  # fmt: skip
+    [[bare]] = ask_items(student, replace(adapters, tree={"w": np.array([2.0])}, order=(0,)), [[ITEMS[1]]], Things(),
+                         replace(plan, answer_tokens=0))  # fmt: skip
+    assert bare["judge"] is None and bare["answers"] is None
+    assert student.engine.count("finetune") == 0
 
 
 def starts(trials):
