@@ -63,6 +63,11 @@ class PlainEngine:
     def put_base(self, params):
         return params
 
+    def numbers(self, weights) -> list[float]:
+        """The number of each candidate: base and adapter together."""
+        adapters = [0.0] if weights.adapters is None else weights.adapters["w"] * weights.lora.scale
+        return [float(weights.base["w"] + w) for w in adapters]
+
     def finetune(self, base, candidates, recipe):
         assert len({candidate.order for candidate in candidates}) == 1 and all(one.rows for one in candidates)
         self.calls.append(("finetune", len(candidates), list(candidates)))
@@ -86,12 +91,12 @@ class PlainEngine:
 
     def log_likelihood(self, weights, rows):
         self.calls.append(("log_likelihood", sum(map(len, rows))))
-        return [[likelihood(w, row) for row in lane] for w, lane in zip(lanes(weights), rows, strict=True)]
+        return [[likelihood(w, row) for row in lane] for w, lane in zip(self.numbers(weights), rows, strict=True)]
 
     def generate(self, weights, prompts, seeds, generation):
         self.calls.append(("generate", sum(len(samples) for lane in seeds for samples in lane), generation))
         out = []
-        for w, lane, lane_seeds in zip(lanes(weights), prompts, seeds, strict=True):
+        for w, lane, lane_seeds in zip(self.numbers(weights), prompts, seeds, strict=True):
             pairs = zip(lane, lane_seeds, strict=True)
             out.append([[self._sample(w, prompt, seed, generation) for seed in some] for prompt, some in pairs])
         return out
@@ -104,12 +109,6 @@ class PlainEngine:
         stop = generation.rules.stop_ids[0] if ended and not stopped else None
         log_probs = [-(1 + place) / 3 for place in range(len(tokens) + (stop is not None))]
         return Sample(tokens, log_probs, stop, stopped)
-
-
-def lanes(weights) -> list[float]:
-    """The number of each candidate: base and adapter together."""
-    adapters = [0.0] if weights.adapters is None else weights.adapters["w"] * weights.lora.scale
-    return [float(weights.base["w"] + w) for w in adapters]
 
 
 def plain_actor(engine: PlainEngine | None = None, chat: bool = False, weight: float = 1.0) -> Actor:
@@ -176,3 +175,19 @@ class Things:
 
     def shown(self, item):
         return {"title": item.title}
+
+
+class Shelf:
+    """Checkpoints in memory, as runs/checkpoint.py has them on disk."""
+
+    def __init__(self):
+        self.kept = {}
+
+    def save(self, folder, step, tree):
+        self.kept.setdefault(folder, {})[step] = tree
+
+    def load(self, folder, step):
+        return self.kept[folder][step]
+
+    def steps(self, folder):
+        return sorted(self.kept.get(folder, ()))

@@ -76,7 +76,7 @@ UNREAD = {
 # The same for an experiment. Passages of the others are learned from and evaluated on alike: those of data.evaluation.
 _OF_ROUNDS = (
     "reward", "outer", "data.train", "data.train_items", "data.heldout_fraction", "evaluation.samples",
-    "evaluation.retrains", "evaluation.authors", "authors",
+    "evaluation.retrains", "evaluation.authors",
 )  # fmt: skip
 UNREAD_IN = {
     "rounds": ("pretraining", "continual"),
@@ -224,9 +224,10 @@ def _contradictions(config: Config) -> list[str]:
     if config.model.quantization != "none" and group and getattr(config, group).sft.rank == 0:
         whole = "is 0 (all weights), but quantized ones cannot be trained; set a rank"
         problems.append(f"config.{group}.sft.rank: {whole}")
+    problems += of_authors(config)
     if config.experiment == "continual":
         return problems + _of_continual(config)
-    return problems + _of_outer(config) + of_authors(config) + of_reward(config)
+    return problems + _of_outer(config) + of_reward(config)
 
 
 def _of_continual(config: Config) -> list[str]:

@@ -150,7 +150,8 @@ class EntiGraph:
 
 @dataclass(frozen=True)
 class Authors:
-    """Who else can write self-edits, for `outer.author` and `evaluation.authors`."""
+    """Who else can write self-edits: for `outer.author`, `evaluation.authors`, `pretraining.author` and
+    `continual.author`."""
 
     # Of completions: a list of passages, a result file, SFT pairs (.jsonl) or a run's folder (docs/files.md). Empty:
     # those that came with the passages
@@ -265,8 +266,8 @@ class Pretraining:
     The defaults are those of the paper's second version."""
 
     # Of the lessons. policy: self-edits of `model.policy`, which may be another model than the student, such as the one
-    # that a run of SEAL exported; file: the passages' `completions`
-    author: str = choice("policy", "policy", "file")
+    # that a run of SEAL exported; for the others see `authors`
+    author: str = choice("policy", "policy", *OTHERS)
     samples: tuple[int, ...] = number((5,), 1)  # self-edits of each passage: a row of the table for each number
     questions: int = number(0, 0)  # that are asked, drawn at random from those of all passages; 0: all
     warmup_share: float = number(0.03, 0, 1)  # of the steps; read where sft.warmup_steps is 0
@@ -282,9 +283,10 @@ class Continual:
 
     passages: int = number(8, 1)  # of a sequence
     sequences: int = number(64, 1)  # drawn at random; a passage comes again only when all have been drawn equally often
-    # Of the self-edits. policy: `model.policy`, as it stands after the passages before where model.student is empty;
-    # file: the passages' `completions`; sentences: those of the passage; passage: itself, as one text
-    author: str = choice("policy", "policy", "file", "sentences", "passage")
+    # Of the self-edits. policy: `model.policy`, as it stands after the passages before where model.student is empty, as
+    # it also does where it writes EntiGraph's; sentences: those of the passage; passage: itself, as one text; for the
+    # others see `authors`
+    author: str = choice("policy", "policy", *OTHERS, "sentences", "passage")
     # Rank of what a sequence has learned while all sequences share the base: its adapters lie side by side. What is
     # older is merged into weights of its own, and the sequences are trained one by one.
     past_rank: int = number(256, 1)
