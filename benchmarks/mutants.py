@@ -26,7 +26,8 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("outer", "rewards", "authors", "student", "experiments")
 TESTS = (
-    "select", "seeds", "rewards", "racing", "improvers", "rollouts", "authors", "student", "actor", "worlds", "loop"
+    "select", "seeds", "rewards", "racing", "improvers", "rollouts", "authors", "student", "actor", "worlds", "loop",
+    "course", "lessons", "writers", "rewarding", "rubric",
 )  # fmt: skip
 SECONDS = 120  # for the tests of one mutant
 SWAPS = {
@@ -114,8 +115,9 @@ def is_killed(copied: Path, package: str) -> bool:
         if name.startswith(gone) or name.split(".")[0] in tests:
             del sys.modules[name]
     first = {
-        "outer": ("improvers", "select", "rollouts", "loop"), "rewards": ("rewards", "racing"), "authors": ("authors",),
-        "student": ("student", "actor"), "experiments": ("loop", "actor", "worlds"),
+        "outer": ("improvers", "select", "rollouts", "loop"), "rewards": ("rewards", "racing", "rubric"),
+        "authors": ("authors", "writers"), "student": ("student", "actor", "course"),
+        "experiments": ("loop", "course", "lessons", "rewarding", "writers", "actor", "worlds"),
     }  # fmt: skip
     order = [*first.get(package, ()), *(name for name in TESTS if name not in first.get(package, ()))]
     files = [str(copied / "tests" / f"test_{name}.py") for name in order]

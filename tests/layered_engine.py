@@ -1,7 +1,7 @@
 """The engine in plain Python over weights with layers, for what joins, scales, chooses and merges adapters.
 
-A model is still one number: the sum over its two layers of (layer + 1) × kernel, of one projection of width one. Numbers
-have two decimals at most, so that float32 keeps them.
+A model is still one number: the sum over its two layers of (layer + 1) × kernel, of one projection of width one.
+Numbers have two decimals at most, so that float32 keeps them.
 """
 
 from dataclasses import replace
@@ -60,7 +60,7 @@ class LayeredEngine(PlainEngine):
         a = np.zeros((count, len(SHARES), 1, rank), np.float32)
         b = np.zeros((count, len(SHARES), rank, 1), np.float32)
         for lane, (candidate, start) in enumerate(zip(candidates, starts, strict=True)):
-            for layer in range(len(SHARES)):
+            for layer in recipe.lora.layers or range(len(SHARES)):
                 a[lane, layer], b[lane, layer, 0] = 1.0, learned(candidate, float(start), layer)
         tree = {"layers": {PROJECTION: {"A": jnp.array(a), "B": jnp.array(b)}}}
         return tree, [losses_of(one, recipe.batch) for one in candidates]

@@ -112,7 +112,7 @@ class PlainEngine:
 
 
 def plain_actor(engine: PlainEngine | None = None, chat: bool = False, weight: float = 1.0) -> Actor:
-    source = SimpleNamespace(config=SimpleNamespace(max_position=512), params={"w": np.array(weight)})
+    source = SimpleNamespace(config=SimpleNamespace(max_position=512, num_layers=1), params={"w": np.array(weight)})
     return Actor(engine or PlainEngine(), {"w": np.array(weight)}, TOKENIZER, chat, source)
 
 

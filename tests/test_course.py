@@ -12,8 +12,9 @@ from plain_engine import TOKENIZER, Shelf, Thing, Things, likelihood, number, sp
 from tiny_run import pick, same
 
 from seal_jax import config, seeds
-from seal_jax.domains.domain import Control
+from seal_jax.domains.domain import Control, Example
 from seal_jax.engine.packing import Candidate, Row
+from seal_jax.errors import UserError
 from seal_jax.experiments import assemble, continual
 from seal_jax.experiments.world import World
 from seal_jax.runs.keys import CONTINUAL, CONTROLLED
@@ -50,7 +51,7 @@ def run(tmp_path, monkeypatch):
     """run(fields of config.continual, **others) -> (setup, rows in order); a second call continues the first."""
     monkeypatch.setattr(continual, "checkpoint", Shelf())
 
-    def start(says=writes, items=ITEMS, student="", candidates=2, after=None, inner=(), seed=0, **how):
+    def start(says=writes, items=ITEMS, student="", candidates=2, after=None, inner=(), seed=0, texts=(), **how):
         engine = LayeredEngine(says, candidates=candidates)
         values = config.defaults("knowledge", "continual") | {"seed": seed}
         values["model"] |= {"policy": "policy", "student": student}
@@ -59,7 +60,7 @@ def run(tmp_path, monkeypatch):
         values["evaluation"] |= {"answer_tokens": 8}
         values["continual"] |= {"passages": 3, "sequences": 2, "past_rank": 6} | how
         monkeypatch.setattr(assemble, "load_actor", lambda name, setting: layered_actor(engine, START[name]))
-        world = World((), items, lambda judge: Ruled())
+        world = World((), items, lambda judge: Ruled(), neutral=texts)
         setup, rows = assemble.assemble(config.from_dict(values), epath.Path(tmp_path), world), []
         continual.run(setup, after or (lambda *row: rows.append(row)))
         setup.recorder.close()
@@ -82,7 +83,8 @@ def by_hand(setup, arm, texts=None, student="policy", domain=None):
     """An arm, sequence by sequence with weights of its own, replaying what its records say
     -> {(number, sequence): (text, update, weight)}."""
     setting, found = setup.config, {}
-    how = replace(setting.continual, **continual.FREE) if arm == CONTINUAL else setting.continual
+    how = replace(setting.continual, **config.FREE) if arm == CONTINUAL else setting.continual
+    layers = how.layers or setting.inner.layers or (0, 1)
     scale, domain = setting.inner.alpha / setting.inner.rank, domain or setup.domain
     for s, items in enumerate(continual.draw(setup.evaluation, setting.continual, setting.seed)):
         weight, lessons = float(number_of(layered_actor(None, START[student]).base)), {}
@@ -95,9 +97,11 @@ def by_hand(setup, arm, texts=None, student="policy", domain=None):
             again = [row for name in record["replayed"] for row in lessons[name]]
             if how.replay_objective == "kl":
                 again = [as_expected(row, weight) for row in again]
+            beside = [Example(None, setup.neutral[k], closing=False) for k in record["neutral"]]
+            again += [as_expected(ACTOR.row(example), weight) for example in beside]
             loop = Candidate((*rows, *again), lesson.learning_rate, lesson.epochs, setting.inner.warmup_steps,
                              seeds.adapter(setting.seed, n, item, s), seeds.order(setting.seed, n, 0))  # fmt: skip
-            adapter = learned(loop, weight, 0) + 2 * learned(loop, weight, 1)
+            adapter = sum((layer + 1) * learned(loop, weight, layer) for layer in layers)
             after, rise = round(weight + scale * how.merge_scale * adapter, 2), None
             if how.gate and n > 1:
                 before = [row for old in lessons.values() for row in old]
@@ -106,9 +110,10 @@ def by_hand(setup, arm, texts=None, student="policy", domain=None):
             steps = loop.epochs * len(loop.rows)
             update = {
                 "arm": arm, "round": n, "sequence": s, "item": item.id, "replayed": record["replayed"],
-                "lessons": len(loop.rows), "tokens": sum(len(row.tokens) for row in loop.rows), "steps": steps,
-                "loss": float(number(loop.seed) + np.arange(steps)[-len(loop.rows) :].mean()), "failure": None, "rise": rise,
-                "undone": undone,
+                "neutral": record["neutral"], "lessons": len(loop.rows),
+                "tokens": sum(len(row.tokens) for row in loop.rows), "steps": steps,
+                "loss": float(number(loop.seed) + np.arange(steps)[-len(loop.rows) :].mean()), "failure": None,
+                "rise": rise, "undone": undone,
             }  # fmt: skip
             weight = weight if undone else after
             lessons[item.id] = rows
@@ -203,12 +208,13 @@ def test_a_file_or_a_rule_writes_and_the_rule_s_domain_makes_the_lessons(run, au
     "controls",
     [
         {"merge_scale": 0.5}, {"replay": 1}, {"replay": 2}, {"replay": 2, "replay_objective": "kl"}, {"gate": 0.5},
-        {"merge_scale": 0.5, "replay": 1, "replay_objective": "kl", "gate": 0.2},
+        {"layers": (1,)}, {"neutral": "x.txt"}, {"neutral": "x.txt", "neutral_texts": 1, "replay": 1},
+        {"merge_scale": 0.5, "replay": 1, "replay_objective": "kl", "gate": 0.2, "neutral": "x.txt", "layers": (0,)},
     ],
     ids=str,
 )  # fmt: skip
 def test_a_control_goes_through_the_same_sequences_after_the_free_arm(run, controls):
-    setup, rows = run(sequences=4, passages=3, candidates=4, **controls)
+    setup, rows = run(sequences=4, passages=3, candidates=4, texts=("It rains.", "Snow falls.", "Fog."), **controls)
     arms = [(arm, n) for arm in (CONTINUAL, CONTROLLED) for n in (1, 2, 3)]
     assert rows == [("base", 0), *arms]
     for arm in (CONTINUAL, CONTROLLED):
@@ -216,6 +222,9 @@ def test_a_control_goes_through_the_same_sequences_after_the_free_arm(run, contr
     held = pick(setup.recorder.updates.all(), arm=CONTROLLED)
     assert all(len(set(one["replayed"])) == min(one["round"] - 1, controls.get("replay", 0)) for one in held)
     assert all((one["rise"] is None) == (one["round"] == 1 or "gate" not in controls) for one in held)
+    texts = controls.get("neutral_texts", 2) if "neutral" in controls else 0
+    assert all(len(set(one["neutral"])) == texts and set(one["neutral"]) <= {0, 1, 2} for one in held)
+    assert not texts or len({tuple(one["neutral"]) for one in held}) == 3
     if "gate" in controls:
         assert {one["undone"] for one in held if one["round"] > 1} == {True, False}
     other = pick(setup.recorder.updates.all(), arm=CONTINUAL)
@@ -231,6 +240,26 @@ def test_a_control_goes_through_the_same_sequences_after_the_free_arm(run, contr
 def test_which_arms_there_are(run, uncontrolled, replay, arms):
     setup, _ = run(passages=1, uncontrolled=uncontrolled, replay=replay)
     assert {one["arm"] for one in setup.recorder.updates.all()} == arms
+
+
+def test_layers_of_the_inner_loop_are_those_of_both_arms_unless_others_are_the_control(run):
+    setup, _ = run(inner={"layers": (1,)}, merge_scale=0.5, passages=2)
+    for arm in (CONTINUAL, CONTROLLED):
+        check(setup, arm, by_hand(setup, arm))
+    assert {call[2][1].lora.layers for call in setup.policy.engine.calls if call[0] == "finetune"} == {(1,)}
+
+
+@pytest.mark.parametrize(("group", "how"), [("inner", {"inner": {"layers": (0, 2)}}), ("continual", {"layers": (2,)})])
+def test_layers_that_the_model_does_not_have_are_named(run, group, how):
+    said = f"config.{group}.layers: names layer 2, but the student has 2, counted from 0; name layers up to 1"
+    with pytest.raises(UserError, match=said):
+        run(**how)
+
+
+def test_neutral_texts_must_fit_the_context(run):
+    with pytest.raises(UserError, match="config.continual.neutral: the text that begins with 'It rains. It") as caught:
+        run(neutral="x.txt", texts=("Fog.", "It rains. " * 200))
+    assert "more than the 512 of the model's context; split it" in str(caught.value)
 
 
 def test_what_is_replayed_are_earlier_updates_each_as_often():
@@ -252,7 +281,6 @@ def test_sequences_are_drawn_without_repetition_as_long_as_there_are_items():
     assert len(found) == 5 and all(len(set(items)) == 3 for items in found)
     assert len(set(found[0] + found[1])) == 6 and len(set(found[2] + found[3])) == 6
     assert continual.draw(list("abcdefg"), how, 2) != found
-    assert continual.draw(list("abc"), replace(how, sequences=1), 1) != continual.draw(list("abc"), how, 1)[1:2]
 
 
 # ---------------------------------------------------------------- what goes wrong, and goes on

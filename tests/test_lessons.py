@@ -202,5 +202,5 @@ def test_items_of_which_nothing_was_written_are_asked_and_learned_as_far_as_they
     problems = {(edit["item"], edit["problem"]) for edit in setup.recorder.edits.all()}
     assert problems == {("u", None), ("a", "the file has none"), ("b", None)}
     for count in (1, 2):
-        weight, _ = weight_of(setup, lambda item: item.completions[:count], Kept(), 1.0)
+        weight, _ = weight_of(setup, lambda item, count=count: item.completions[:count], Kept(), 1.0)
         check(setup, OWN, count, weight, Kept())

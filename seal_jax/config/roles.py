@@ -10,7 +10,8 @@ REMOTE_OR_LOCAL = ("local", "remote")
 
 def author_of_lessons(config: Any) -> str:
     """Who writes what a config's experiment learns from."""
-    named = {"rounds": config.outer, "pretraining": config.pretraining, "continual": config.continual}
+    named = {"rounds": config.outer, "pretraining": config.pretraining, "continual": config.continual,
+             "grid": config.grid}  # fmt: skip
     return named[config.experiment].author
 
 

@@ -9,7 +9,7 @@ from seal_jax.authors.file import File
 from seal_jax.authors.policy import Policy
 from seal_jax.config import Config
 from seal_jax.config.roles import author_of_lessons, policy_writes
-from seal_jax.domains.domain import Domain
+from seal_jax.domains.domain import Domain, Example
 from seal_jax.errors import UserError
 from seal_jax.experiments import arc, judging, knowledge, rewarding, writing
 from seal_jax.experiments.rounds import Arm, Setup
@@ -47,6 +47,7 @@ def assemble(config: Config, path: epath.Path, world: World) -> Setup:
 
     made = writing.maker(config, domain, writes)
     _check_context(config, writes(policy), student or policy, world)
+    _check_update(config, student or policy, world)
     if world.note:
         print(world.note, flush=True)
     rows = {who: made(who, policy, writing.of_rows(config)) for who in config.evaluation.authors}
@@ -71,6 +72,7 @@ def assemble(config: Config, path: epath.Path, world: World) -> Setup:
         reward=rewarded(recorder),
         arms=arms(config, recorder, policy),
         recorder=recorder,
+        neutral=world.neutral,
         others=[(who, writing.row_name(who, config), author) for who, author in rows.items()],
     )
 
@@ -149,6 +151,25 @@ def _question_lengths(domain: Domain, items: Sequence, student: Actor) -> dict[s
         for item in items
         if (prompts := domain.quiz(item, student.chat).prompts)
     }
+
+
+def _check_update(config: Config, student: Actor, world: World) -> None:
+    """The layers that a config names are the model's, and neutral texts fit its context."""
+    depth = student.source.config.num_layers
+    for group in ("inner", "continual"):
+        wrong = [layer for layer in getattr(config, group).layers if layer >= depth]
+        if wrong:
+            raise UserError(
+                f"config.{group}.layers: names layer {wrong[0]}, but the student has {depth}, counted from 0; name "
+                f"layers up to {depth - 1}"
+            )
+    for text in world.neutral:
+        length = student.length(Example(None, text, closing=False))
+        if length > student.source.config.max_position:
+            raise UserError(
+                f"config.continual.neutral: the text that begins with {text[:40]!r} has {length} tokens, which are "
+                f"more than the {student.source.config.max_position} of the model's context; split it"
+            )
 
 
 def _check_files(config: Config, world: World, lessons: Author, rows: Iterable[Author]) -> None:

@@ -10,13 +10,12 @@ from seal_jax.config import Continual
 from seal_jax.config.roles import policy_writes
 from seal_jax.domains.domain import Control, Domain, Lesson
 from seal_jax.engine.recipe import recipe
+from seal_jax.experiments import writing
 from seal_jax.experiments.rounds import Setup
 from seal_jax.model.lora import LoraConfig
 from seal_jax.outer.rollouts import edit_record, write
 from seal_jax.runs.keys import CONTINUAL, EVALUATION, Stage
 from seal_jax.student.past import Students, mean_losses, together
-
-RULES = {"sentences": "sentences", "passage": "passage only"}  # authors that are controls of the domain
 
 
 @dataclass(frozen=True)
@@ -37,9 +36,7 @@ class Course:
     @property
     def rule(self) -> Control | None:
         """The control of the domain that writes the self-edits, where no model or file does."""
-        if self.how.author not in RULES:
-            return None
-        return {control.name: control for control in self.setup.domain.controls()}[RULES[self.how.author]]
+        return writing.rule(self.how.author, self.setup.domain)
 
     @property
     def domain(self) -> Domain:

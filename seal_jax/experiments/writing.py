@@ -10,7 +10,7 @@ from seal_jax.authors.file import Completions, File, with_the_item
 from seal_jax.authors.policy import Policy
 from seal_jax.config import Config
 from seal_jax.config.roles import asked_authors, teacher_is_asked
-from seal_jax.domains.domain import Domain
+from seal_jax.domains.domain import Control, Domain
 from seal_jax.domains.knowledge.released import Index, load_written
 from seal_jax.judges.endpoint import Patience, connect
 from seal_jax.student.actor import Actor
@@ -38,6 +38,7 @@ def of_lessons(config: Config) -> Need:
         "rounds": Need(config.data.train, "outer.samples", config.outer.samples),
         "pretraining": Need(config.data.evaluation, "pretraining.samples", max(config.pretraining.samples)),
         "continual": Need(config.data.evaluation, "continual.author", 1),
+        "grid": Need(config.data.evaluation, "grid.samples", config.grid.samples),
     }[config.experiment]
 
 
@@ -66,6 +67,12 @@ def maker(config: Config, domain: Domain, writes: Callable[[Actor], Policy]) -> 
         return writes(policy)
 
     return make
+
+
+def rule(who: str, domain: Domain) -> Control | None:
+    """The control of the domain that writes as 'sentences' or 'passage'; None for all others."""
+    named = {"sentences": "sentences", "passage": "passage only"}.get(who)
+    return next((control for control in domain.controls() if control.name == named), None)
 
 
 def row_name(who: str, config: Config) -> str:
