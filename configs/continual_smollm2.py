@@ -4,7 +4,8 @@
 
 Each passage's sentences are learned with the settings of configs/quickstart.py. A control of forgetting is one flag
 more, and the run then goes through the same sequences without it as well: --config.continual.replay=2,
---config.continual.merge_scale=0.5, --config.continual.gate=0.5, or replay with replay_objective=kl.
+--config.continual.merge_scale=0.5, --config.continual.gate=0.5, --config.continual.neutral=shipped:train,
+--config.continual.layers="(0,1,2)", or replay with replay_objective=kl.
 """
 
 from ml_collections import ConfigDict

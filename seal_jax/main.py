@@ -90,7 +90,7 @@ def run(values: Mapping, workdir: str) -> None:
 def carry_out(config: config_lib.Config, folder) -> None:
     """Run or continue the experiment in `folder`, a RunDirectory, and print its tables."""
     from seal_jax.engine.programs import enable_cache
-    from seal_jax.experiments import assemble, continual, export, outlook, pretraining, rounds
+    from seal_jax.experiments import assemble, continual, export, grid, outlook, pretraining, rounds
     from seal_jax.parallel import is_first
     from seal_jax.report import terminal
     from seal_jax.report.watch import Watch
@@ -117,8 +117,8 @@ def carry_out(config: config_lib.Config, folder) -> None:
             if config.experiment == "rounds":
                 print(outlook.time_left(setup), flush=True)
 
-        run = {"rounds": rounds.run, "pretraining": pretraining.run, "continual": continual.run}[config.experiment]
-        policy = run(setup, after_row)
+        experiments = {"rounds": rounds, "pretraining": pretraining, "continual": continual, "grid": grid}
+        policy = experiments[config.experiment].run(setup, after_row)
     if config.export.policy:
         export.export(setup, policy, path)
     setup.recorder.close()

@@ -8,7 +8,7 @@ for the same retrain (common random numbers): they differ in what they teach and
 from seal_jax.domains.domain import item_number
 
 SAMPLE, ADAPTER, ORDER, LESSON, TEACH = range(1, 6)
-SEQUENCES, REPLAY = 201, 202
+SEQUENCES, REPLAY, NEUTRAL = 201, 202, 203
 VIEWS, CONTROL = 101, 102
 
 Seed = tuple[int, ...]
@@ -57,3 +57,8 @@ def sequences(seed: int) -> Seed:
 def replay(seed: int, number: int, sequence: int) -> Seed:
     """The earlier self-edits that come again in update `number` of a sequence."""
     return REPLAY, seed, number, sequence
+
+
+def neutral(seed: int, number: int, sequence: int) -> Seed:
+    """The neutral texts in update `number` of a sequence."""
+    return NEUTRAL, seed, number, sequence

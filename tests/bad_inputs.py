@@ -22,6 +22,7 @@ from absl import flags
 from ml_collections import config_flags
 from tiny_checkpoint import random_params, tiny_config, tiny_tokenizer, write_gguf
 
+from seal_jax import config as config_lib
 from seal_jax import fit, lab, main
 from seal_jax.adapt import __main__ as adapt
 from seal_jax.errors import UserError
@@ -30,6 +31,7 @@ from seal_jax.model.layout import to_tensors
 from seal_jax.model.lora import LoraConfig
 from seal_jax.model.pretrained import save_adapter, save_merged
 from seal_jax.report import html
+from seal_jax.report.compare import compare
 from seal_jax.runs.directory import open_run
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -178,7 +180,14 @@ def runs(folder: Path) -> None:
     values = tiny_run.tiny_values(folder, outer={"rounds": 0}, engine={"cache": ""})
     values["model"]["policy"] = str(folder / "model")
     arc = tiny_run.tiny_values(folder, domain="arc", engine={"cache": ""})
-    for name, content in (("config", values), ("arc", arc)):
+    others = {}
+    for name in ("continual", "grid"):
+        others[name] = config_lib.defaults("knowledge", name)
+        others[name] |= {group: values[group] for group in ("model", "engine")}
+        others[name]["data"] |= {"evaluation": str(folder / "evaluation.json"), "evaluation_items": 2}
+        others[name]["sampling"] |= {"max_new_tokens": 8}
+    others["continual"]["continual"] |= {"passages": 2, "sequences": 1}
+    for name, content in (("config", values), ("arc", arc), *others.items()):
         lines = ["from ml_collections import ConfigDict", "from seal_jax.config import at_size", "",
                  "def get_config(size=''):", f"    return at_size(ConfigDict({content!r}), size)"]  # fmt: skip
         (folder / f"{name}.py").write_text("\n".join(lines) + "\n")
@@ -282,6 +291,19 @@ MODELS = [  # --config.model.policy=MODEL
     ("empty.gguf", "empty.gguf is not a complete GGUF file"),
     ("model.bin", "model.bin is a file but not a .gguf"),
 ]
+EXPERIMENTS = [  # experiment, --config.FIELD=VALUE
+    ("continual", "continual.layers=(7,)", "config.continual.layers: names layer 7, but the student has 2, counted"),
+    ("continual", "continual.neutral={tmp}/blank.txt", "blank.txt holds no text; write some into it"),
+    ("continual", "continual.neutral={tmp}/gone.txt", "gone.txt cannot be read (No such file or directory)"),
+    ("continual", "continual.neutral={tmp}/evaluation.json", "config.continual.neutral: 2 of its texts are also"),
+    ("continual", "continual.neutral_texts=3", "config.continual.neutral_texts: is set, but config.continual.neutral"),
+    ("continual", "continual.author=endpoint", "config.authors.endpoint.model: is empty; name the model"),
+    ("continual", "authors.file=x.json", "config.authors.file: is set, but continual.author does not ask for 'file'"),
+    ("continual", "continual.author=file", "evaluation.json has no completions of any of the 2 items"),
+    ("grid", "grid.rates=()", "config.grid.rates: is empty and must hold at least one number"),
+    ("grid", "grid.rates=(0.0,)", "config.grid.rates: is (0.0,) and must be greater than 0"),
+    ("grid", "inner.epochs=3", "config.inner has no field 'epochs'; there are accumulation, alpha"),
+]
 LEARN = "--model {tmp}/model --out {tmp}/out {tmp}/notes.md"
 OTHERS = [
     Bad("main", "", "give --config=FILE, such as configs/quickstart.py"),
@@ -364,6 +386,13 @@ OTHERS = [
     Bad("fit", "--config={tmp}/arc.py --topology=v5e-16", "fit knows the programs of config.domain 'knowledge'"),
     Bad("fit", "--config={tmp}/config.py --topology=v5e-16 --config.data.train_items=0", "config.data.train_items is"),
     Bad("fit", "--config={tmp}/config.py --topology=v5e-16 --config.engine.candidates=0", "give a number, or find one"),
+    *[Bad("main", f"--config={{tmp}}/{kind}.py --workdir={{tmp}}/new --config.{field}", says)
+      for kind, field, says in EXPERIMENTS],
+    Bad("report", "--compare {tmp}/gone", "gone holds no run with a table; name the folder of a run"),
+    Bad("report", "--compare {tmp}/not_json.json", "not_json.json is no JSON"),
+    Bad("report", "--compare {tmp}/object.json", "object.json is no result file: it must be a list of articles"),
+    Bad("report", "--compare {tmp}/train.json", "train.json holds no accuracies; name a result file"),
+    Bad("report", "--compare SEAL={tmp}/train.json", "no run has a row 'SEAL'; there are none"),
     Bad("report", "{tmp}/run_bad_config", "config.json is not JSON"),
     Bad("report", "{tmp}/run_bad_records", ".jsonl, line 1: not the record that must stand here"),
     Bad("lab", "lab.load('{tmp}/model', iner=dict())", "lab.load knows no settings 'iner'; the groups are"),
@@ -405,7 +434,9 @@ def run(case: Bad, folder: Path) -> int:
     if case.entry in ("main", "fit"):
         return with_flags({"main": main, "fit": fit}[case.entry], ["seal_jax", *words])
     try:
-        if case.entry == "report":
+        if case.entry == "report" and words[0] == "--compare":
+            compare(words[1:])
+        elif case.entry == "report":
             html.write(Path(words[0]))
         else:
             eval(case.given.format(tmp=folder), names(folder))

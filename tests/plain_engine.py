@@ -69,6 +69,11 @@ class PlainEngine:
     def put_base(self, params):
         return params
 
+    def numbers(self, weights) -> list[float]:
+        """The number of each candidate: base and adapter together."""
+        adapters = [0.0] if weights.adapters is None else weights.adapters["w"] * weights.lora.scale
+        return [float(weights.base["w"] + w) for w in adapters]
+
     def finetune(self, base, candidates, recipe):
         assert len({candidate.order for candidate in candidates}) == 1 and all(one.rows for one in candidates)
         self.calls.append(("finetune", len(candidates), list(candidates)))
@@ -102,12 +107,12 @@ class PlainEngine:
 
     def log_likelihood(self, weights, rows):
         self.calls.append(("log_likelihood", sum(map(len, rows))))
-        return [[likelihood(w, row) for row in lane] for w, lane in zip(lanes(weights), rows, strict=True)]
+        return [[likelihood(w, row) for row in lane] for w, lane in zip(self.numbers(weights), rows, strict=True)]
 
     def generate(self, weights, prompts, seeds, generation):
         self.calls.append(("generate", sum(len(samples) for lane in seeds for samples in lane), generation))
         out = []
-        for w, lane, lane_seeds in zip(lanes(weights), prompts, seeds, strict=True):
+        for w, lane, lane_seeds in zip(self.numbers(weights), prompts, seeds, strict=True):
             pairs = zip(lane, lane_seeds, strict=True)
             out.append([[self._sample(w, prompt, seed, generation) for seed in some] for prompt, some in pairs])
         return out
@@ -122,14 +127,8 @@ class PlainEngine:
         return Sample(tokens, log_probs, stop, stopped)
 
 
-def lanes(weights) -> list[float]:
-    """The number of each candidate: base and adapter together."""
-    adapters = [0.0] if weights.adapters is None else weights.adapters["w"] * weights.lora.scale
-    return [float(weights.base["w"] + w) for w in adapters]
-
-
 def plain_actor(engine: PlainEngine | None = None, chat: bool = False, weight: float = 1.0) -> Actor:
-    source = SimpleNamespace(config=SimpleNamespace(max_position=512), params={"w": np.array(weight)})
+    source = SimpleNamespace(config=SimpleNamespace(max_position=512, num_layers=1), params={"w": np.array(weight)})
     return Actor(engine or PlainEngine(), {"w": np.array(weight)}, TOKENIZER, chat, source)
 
 
@@ -192,3 +191,19 @@ class Things:
 
     def shown(self, item):
         return {"title": item.title}
+
+
+class Shelf:
+    """Checkpoints in memory, as runs/checkpoint.py has them on disk."""
+
+    def __init__(self):
+        self.kept = {}
+
+    def save(self, folder, step, tree):
+        self.kept.setdefault(folder, {})[step] = tree
+
+    def load(self, folder, step):
+        return self.kept[folder][step]
+
+    def steps(self, folder):
+        return sorted(self.kept.get(folder, ()))

@@ -7,11 +7,13 @@ import made_up_run
 import numpy as np
 import pytest
 from etils import epath
+from scipy import stats
 
 from seal_jax.errors import UserError
 from seal_jax.report import __main__ as entry
 from seal_jax.report import compared, paper, tables
-from seal_jax.report.compare import Row, columns, compare, flat, paired, pooled
+from seal_jax.report.compare import Row, columns, compare, difference, flat, over_runs, paired, pooled
+from seal_jax.report.estimates import estimate
 from seal_jax.report.recorded import load
 
 SEAL_2 = Row("SEAL", 2, "SEAL, round 2")
@@ -111,6 +113,48 @@ def test_a_bootstrap_interval_is_that_of_the_means_of_resampled_items():
     assert constant.mean == 0.5 and constant.low < 0.5 < constant.high  # equal values are no proof
 
 
+def test_what_whole_runs_differ_by_is_part_of_the_interval(runs):
+    """By the formula: variance over items plus variance over runs, Student's t by Satterthwaite."""
+    seeds, other = runs
+    found = compare([*seeds, other]).cells["accuracy"]
+    each = [accuracies(folder) for folder in sorted(seeds)]
+    items = np.array([[one[item] for item in each[0]] for one in each])
+    parts = [items.mean(0).var(ddof=1) / 6, items.mean(1).var(ddof=1) / 3]
+    freedom = sum(parts) ** 2 / (parts[0] ** 2 / 5 + parts[1] ** 2 / 2)
+    half = stats.t.ppf(0.975, freedom) * sum(parts) ** 0.5
+    value = found[SEAL_2, 0].value
+    assert (value.low, value.high) == pytest.approx((items.mean() - half, items.mean() + half))
+    theirs = accuracies(other)
+    gains = [theirs[item] - np.mean([one[item] for one in each]) for item in theirs]
+    parts[0] = np.var(gains, ddof=1) / 6  # the other column has one run, of whose spread nothing is known
+    freedom = sum(parts) ** 2 / (parts[0] ** 2 / 5 + parts[1] ** 2 / 2)
+    versus = found[SEAL_2, 1].versus_first
+    assert versus.high - versus.mean == pytest.approx(stats.t.ppf(0.975, freedom) * sum(parts) ** 0.5)
+
+
+def test_differences_within_a_column_have_the_spread_of_each_run_s_own_difference():
+    ours = [{"a": 0.5, "b": 0.7}, {"a": 0.9, "b": 0.9}]
+    theirs = [{"a": 0.4, "b": 0.4}, {"a": 0.6, "b": 0.8}]  # gains: .1, .3 and .3, .1, in the mean the same
+    same = difference(ours, theirs, (-1, 1), same_runs=True)
+    assert same.mean == pytest.approx(0.2) and same == paired(pooled(ours), pooled(theirs), (-1, 1))
+    apart = difference(ours, theirs, None, same_runs=False)
+    variance = np.var([0.6, 0.9], ddof=1) / 2 + np.var([0.4, 0.7], ddof=1) / 2
+    assert apart.high - apart.mean == pytest.approx(stats.t.ppf(0.975, 2) * variance**0.5)
+    assert difference(ours[:1], theirs[:1], None, same_runs=True) == paired(ours[0], theirs[0], None)
+
+
+def test_an_interval_over_runs_holds_the_truth_about_as_often_as_it_says():
+    rng, held, narrow = np.random.default_rng(0), 0, 0
+    for _ in range(400):
+        values = 0.5 + rng.normal(0, 0.1, 40) + rng.normal(0, 0.05, 3)[:, None] + rng.normal(0, 0.1, (3, 40))
+        items, runs_ = values.mean(0), values.mean(1)
+        alone = estimate(items)
+        found = over_runs(alone, items, [runs_.tolist()])
+        held += found.low <= 0.5 <= found.high
+        narrow += alone.low <= 0.5 <= alone.high
+    assert 0.93 <= held / 400 <= 0.995 and narrow / 400 < 0.85
+
+
 def test_items_that_some_seeds_lack_are_averaged_over_the_others():
     assert pooled([{"a": 1.0, "b": 0.0}, {"a": 0.0}]) == {"a": 0.5, "b": 0.0}
 
@@ -169,6 +213,65 @@ def test_every_format_says_the_same(runs, tmp_path, capsys):
     row = next(one for one in value["rows"] if one["name"] == SEAL_2.name)
     assert row["paper"] == 47.0 and len(row["cells"]) == 2 and len(row["cells"][0]["accuracy"]["runs"]) == 3
     assert row["cells"][0]["accuracy"]["mean"] == found.cells["accuracy"][SEAL_2, 0].value.mean
+
+
+def released(file, articles):
+    file.write_text(json.dumps(articles))
+    return str(file)
+
+
+WEIR = {"title": "Weir", "context": "Old.", "stats": {"baseline_accuracy": 0.2, "adapter_mean_accuracy": 0.9},
+        "completions": [{"text": "a", "stats": {"adapter_mean": 0.4}}, {"text": "b", "stats": {"adapter_mean": 0.6}}]}
+MILL = {"title": "Mill", "context": "Old.", "stats": {"baseline_accuracy": 0.4, "adapter_mean_accuracy": 0.8},
+        "completions": [{"text": "c"}]}  # fmt: skip
+
+
+def test_a_result_file_is_a_column_whose_row_may_be_that_of_a_run(runs, tmp_path):
+    file = released(tmp_path / "iter2.json", {"overall": {}, "articles": [WEIR, MILL]})
+    found = compare([runs[1], f"SEAL, round 2={file}", file])
+    assert [column.name for column in found.columns] == ["faster", "iter2", "iter2"]
+    cells = found.cells["accuracy"]
+    assert cells[SEAL_2, 1].value.mean == pytest.approx((0.5 + 0.8) / 2) and cells[SEAL_2, 1].value.count == 2
+    assert cells[Row("base", 0, "base"), 1].value.mean == pytest.approx(0.3)
+    assert cells[Row("iter2", 0, "iter2"), 2].value == cells[SEAL_2, 1].value
+    assert cells[SEAL_2, 1].over[tables.OVER_UNTRAINED].mean == pytest.approx((0.3 + 0.4) / 2)
+    assert cells[SEAL_2, 1].versus_first is None and found.changes == []
+    text = compared.as_text(found)
+    row = next(line for line in text.splitlines() if line.startswith("SEAL, round 2"))
+    assert "65.0" in row and row.endswith("47.0")
+    assert "The judges differ (lexical in faster, as released in iter2" in " ".join(text.split())
+    assert json.loads(compared.as_json(found))["columns"][1]["items"] == 2 and compared.as_html(found)
+
+
+def test_two_result_files_are_paired_by_passage(tmp_path):
+    one = {"title": "Weir", "prompt": "Write of Weir.", "completions": [{"text": "a", "accuracy_per_retrain": [0, 1]}]}
+    each = [{"text": "a", "accuracy_per_retrain": [0.25, 0.75]}, {"text": "b", "accuracy_per_retrain": [1.0, 1.0]}]
+    other = {"title": "Weir", "prompt": "Write of it.", "completions": each}
+    first = released(tmp_path / "a.json", [one, other])
+    better = [item | {"completions": [{"accuracy_per_retrain": [1.0]}]} for item in (one, other)]
+    found = compare([first, released(tmp_path / "b.json", {"articles": better})])
+    cells = found.cells["accuracy"]
+    assert cells[Row("a", 0, "a"), 0].value.mean == pytest.approx((0.5 + 0.75) / 2)
+    assert [row.name for row in found.rows] == ["a", "b"]  # no untrained row, where the file has none
+
+
+def test_result_files_that_cannot_be_read(runs, tmp_path, capsys):
+    file = tmp_path / "x.json"
+    for content, said in (
+        ("{", "is no JSON"), ('{"a": 1}', "is no result file"), ("[]", "holds no accuracies"),
+        ('[{"completions": []}]', "article 0: 'title' must be a text"),
+        ('[{"title": "a", "completions": 3}]', "'completions' must be a list"),
+        ('[{"title": "a", "completions": ["text"]}]', "holds no accuracies"),
+        ('[{"title": "a", "stats": []}]', "holds no accuracies"), ('[{"title": "a", "stats": 3}]', "must be an object"),
+        ('[{"title": "a", "completions": [{"accuracy_per_retrain": [2]}]}]', "is 2 and must be a number from 0 to 1"),
+        ('[{"title": "a", "completions": [{"accuracy_per_retrain": 1}]}]', "must be a list of numbers"),
+    ):  # fmt: skip
+        file.write_text(content)
+        assert entry.main(["--compare", runs[1], str(file)]) == 2
+        assert said in capsys.readouterr().err
+    released(file, [WEIR])
+    assert entry.main(["--compare", runs[1], f"SEAL, round 9={file}"]) == 2
+    assert "no run has a row 'SEAL, round 9'; there are 'base'" in capsys.readouterr().err
 
 
 def test_one_run_is_shown_as_it_is_at_its_end(runs, capsys):

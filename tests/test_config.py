@@ -267,6 +267,8 @@ def work_of(config) -> int:
     """About how much a run trains."""
     if config.experiment == "continual":
         return config.continual.passages * config.continual.sequences * config.inner.epochs
+    if config.experiment == "grid":
+        return config.data.evaluation_items * config.grid.samples * len(config.grid.rates) * sum(config.grid.epochs)
     if config.experiment == "pretraining":
         how = config.pretraining
         return config.data.evaluation_items * sum(how.samples) * how.sft.epochs * config.sampling.max_new_tokens

@@ -18,7 +18,7 @@ from seal_jax import seeds
 from seal_jax.engine.engine import Engine
 from seal_jax.engine.recipe import recipe
 from seal_jax.errors import UserError
-from seal_jax.experiments import assemble, continual
+from seal_jax.experiments import assemble
 from seal_jax.model.hf_config import model_config
 from seal_jax.model.transformer import Transformer
 from seal_jax.report import forgetting, html, terminal
@@ -197,13 +197,18 @@ def test_the_gate_undoes_what_raises_the_loss_on_earlier_passages(controlled, ac
             actor, answers = after, now
 
 
-def test_replayed_rows_are_learned_from_what_the_model_expected_before(controlled, actors, tmp_path):
+@pytest.mark.parametrize("neutral", [False, True])
+def test_replayed_and_neutral_rows_are_learned_from_what_the_model_expected_before(
+    controlled, actors, tmp_path, neutral
+):
     setup = prepared(controlled, actors, tmp_path)
     actor, lora, inner = setup.policy, recipe(setup.config.inner).lora, setup.config.inner
     old, new = (setup.domain.lesson(item, item.context, (), len) for item in setup.evaluation[:2])
     random = np.random.default_rng(0)
     before = jax.tree.map(lambda leaf: random.normal(0, 0.3, leaf.shape).astype(np.float32), nothing(actor, lora))
     task = update.Task(new, old.examples, (1,), (2,), expected=True)
+    if neutral:
+        task = update.Task(new, (), (1,), (2,), neutral=old.examples)
     loop = update._loop(Students((0,), actor, [before], lora), 0, task, replace(inner, objective="distill"))
     own, replayed = loop.rows[: len(new.examples)], loop.rows[len(new.examples) :]
     assert len(replayed) == len(old.examples) and all(row.targets is None for row in own)
@@ -242,21 +247,16 @@ def test_killed_and_started_again_it_is_the_run_that_was_not(controlled, fast, t
     tiny_run.run(values, tmp_path / "run")
 
 
-def test_sequences_are_drawn_without_repetition_as_long_as_there_are_items():
-    how = config_lib.Continual(passages=3, sequences=5)
-    found = continual.draw(list("abcdefg"), how, 1)
-    assert len(found) == 5 and all(len(set(items)) == 3 for items in found)
-    assert len(set(found[0] + found[1])) == 6 and len(set(found[2] + found[3])) == 6
-    assert continual.draw(list("abcdefg"), how, 2) != found
-
-
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
         ({"continual": {"passages": 5}}, "config.continual.passages: is 5, but config.data.evaluation gives 4"),
         ({"continual": {"past_rank": 1}}, "config.continual.past_rank: is 1"),
         ({"continual": {"replay_objective": "kl"}}, "config.continual.replay is 0"),
-        ({"continual": {"author": "file"}}, "has 0 completions and 1 are asked for; add one"),
+        ({"continual": {"neutral_texts": 3}}, "config.continual.neutral_texts: is set, but"),
+        ({"continual": {"neutral": "no.txt"}}, "no.txt cannot be read"),
+        ({"continual": {"layers": (1, 2)}}, "config.continual.layers: names layer 2, but the student has 2"),
+        ({"continual": {"author": "file"}}, "evaluation.json has no completions of any of the 4 items"),
         ({"export": {"policy": True}}, "config.export.policy"),
         ({"outer": config_lib.defaults()["outer"] | {"rounds": 1}}, "config.outer: is set, but the experiment"),
     ],

@@ -49,6 +49,15 @@ def test_zero_effect_at_initialisation(model, projection):
     np.testing.assert_array_equal(logits(config, base, adapter, lora.scale), logits(config, base))
 
 
+def test_layers_without_an_adapter_have_zero_factors_and_the_others_are_drawn_as_ever(model):
+    _, base = model
+    whole, one = (init_adapter(jax.random.key(3), base, replace(LORA, layers=layers)) for layers in ((), (1,)))
+    for name, factors in whole["layers"].items():
+        assert not one["layers"][name]["A"][0].any() and not one["layers"][name]["B"].any()
+        np.testing.assert_array_equal(one["layers"][name]["A"][1], factors["A"][1])
+        assert factors["A"][0].any()
+
+
 @pytest.mark.parametrize("projection", PROJECTIONS)
 def test_scale_of_each_projection(model, projection, tmp_path):
     """Forward pass, merge and export of one projection's adapter are all W + alpha / rank · A B."""

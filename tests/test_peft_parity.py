@@ -2,11 +2,13 @@
 
 import copy
 import importlib.util
+import json
 from dataclasses import replace
 
 import jax
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 from tiny_checkpoint import tiny_config, tiny_tokenizer
 from tiny_training import LORA, random_rows, steps_by_hand, tiny_engine, tiny_model
 
@@ -48,8 +50,14 @@ def torch_model(hf_config, config, params):
 
 
 def with_adapter(model, adapter, lora, folder):
-    """The model with our adapter in PEFT, ready for training."""
+    """The model with our adapter in PEFT, ready for training; where some layers are chosen, the others have none."""
     save_adapter(folder, first_adapter(adapter), lora, "base")
+    if lora.layers:
+        config, weights = folder / "adapter_config.json", folder / "adapter_model.safetensors"
+        config.write_text(json.dumps(json.loads(config.read_text()) | {"layers_to_transform": list(lora.layers)}))
+        held = {name: value for name, value in load_file(weights).items()
+                if any(f".layers.{layer}." in name for layer in lora.layers)}  # fmt: skip
+        save_file(held, weights, metadata={"format": "pt"})
     return peft.PeftModel.from_pretrained(model, folder, is_trainable=True)
 
 
@@ -170,13 +178,16 @@ def check_same_training(ours, theirs):
     np.testing.assert_allclose(ours, theirs, rtol=CURVE)
 
 
-def check_same_weights(trained, model, tolerance):
-    """Adapter factors after training, ours and PEFT's."""
+def check_same_weights(trained, model, tolerance, layers=()):
+    """Adapter factors after training, ours and PEFT's; ours are zero in layers that are not chosen."""
     state = {name: tensor.detach().numpy() for name, tensor in model.named_parameters() if "lora_" in name}
     for name, factors in trained["layers"].items():
         for which in ("A", "B"):
             theirs = [v.T for key, v in sorted(state.items()) if f".{name}.lora_{which}." in key]
-            np.testing.assert_allclose(factors[which], np.stack(theirs), atol=tolerance, err_msg=f"{name} {which}")
+            chosen = list(layers or range(len(factors[which])))
+            ours = np.asarray(factors[which])
+            np.testing.assert_allclose(ours[chosen], np.stack(theirs), atol=tolerance, err_msg=f"{name} {which}")
+            assert not np.delete(ours, chosen, 0).any()
 
 
 def check_export(trained, lora, config, base, reference, folder):
@@ -219,21 +230,21 @@ def test_twenty_steps_on_passages_equal_a_torch_loop(tmp_path):
     check_export(trained, LORA, config, base, model.unload(), tmp_path / "trained")
 
 
-@pytest.mark.parametrize(("schedule", "warmup", "decay"), [("linear", 1, 0.0), ("cosine", 2, 0.2)])
-def test_batches_and_accumulation_equal_hf_trainer(tmp_path, schedule, warmup, decay):
+@pytest.mark.parametrize(("schedule", "warmup", "decay", "layers"), [("linear", 1, 0.0, ()), ("cosine", 2, 0.2, (1,))])
+def test_batches_and_accumulation_equal_hf_trainer(tmp_path, schedule, warmup, decay, layers):
     hf = tiny_config("qwen2")
     config, base = tiny_model("qwen2", vocab=400)
     engine = tiny_engine(config)
     rows = random_rows((16, 15, 13, 12, 9, 7, 5), prompt=3)  # the last batch of an epoch holds three rows of four
     candidate = Candidate(rows, 1e-2, 3, warmup, seed=(4,), order=(5, 6))
-    lora = LoraConfig(3, 7.5, ("q_proj", "down_proj"))
+    lora = LoraConfig(3, 7.5, ("q_proj", "down_proj"), layers=layers)
     recipe = Recipe(lora, 2, 2, Optimizer(schedule, weight_decay=decay))
     start = initial(engine, base, candidate, recipe)
     model = with_adapter(torch_model(hf, config, base), start, lora, tmp_path / "initial")
     theirs = hf_trainer(model, candidate, recipe, tmp_path / "trainer")
     trained, [ours] = engine.finetune(base, [candidate], recipe)
     check_same_training(ours, theirs)
-    check_same_weights(first_adapter(trained), model, 1e-4)
+    check_same_weights(first_adapter(trained), model, 1e-4, layers)
 
 
 def test_full_finetuning_equals_hf_trainer(tmp_path):

@@ -148,7 +148,7 @@ def test_report(whole):
     ("changes", "expected"),
     [
         ({"questions": 10}, "questions=10 asks for more than the 9 questions of 3 passages"),
-        ({"author": "file"}, "has 0 completions and 2 are asked for; add more, or lower config.pretraining.samples"),
+        ({"author": "file"}, "many.json has no completions of any of the 3 items"),
         ({"samples": ()}, "config.pretraining.samples: is empty"),
         ({"samples": (0, 1)}, r"config.pretraining.samples: is \(0, 1\) and must be at least 1"),
         ({"samples": ("a",)}, "config.pretraining.samples: is .* must be a tuple of integers"),

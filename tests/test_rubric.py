@@ -7,7 +7,7 @@ from seal_jax.authors.author import SelfEdit
 from seal_jax.domains.knowledge.corpus import Passage
 from seal_jax.errors import UserError
 from seal_jax.judges.rubric import CRITERIA, parse_ratings, rating_request, total
-from seal_jax.report import cells
+from seal_jax.report import agreement, cells
 from seal_jax.report.recorded import Recorded
 from seal_jax.rewards.reward import Scores
 from seal_jax.rewards.rubric import Rubric
@@ -119,3 +119,30 @@ def test_a_judge_that_rates_nothing_ends_the_run(recorder):
     with pytest.raises(UserError, match=r"the judge remote:m rated none of 2 self-edits \(timeout\)"):
         Rubric(Judge(), "remote:m", recorder).score(plain_actor(), [WEIR], edits(weir=["odd", "odd"]), STAGE)
     assert recorder.ratings.all() == []
+
+
+def agreeing(ratings, rewards, kind="answers"):
+    """A run of three passages with four self-edits each."""
+    rollouts = [{"arm": "SEAL", "round": 1, "item": item, "rewards": values, "retrains": None}
+                for item, values in rewards.items()]  # fmt: skip
+    records = [{"arm": "SEAL", "round": 1, "item": item, "sample": k, "total": value}
+               for item, values in ratings.items() for k, value in enumerate(values)]  # fmt: skip
+    return Recorded({"reward": {"kind": kind}}, ratings=records, rollouts=rollouts)
+
+
+def test_agreement_is_the_rank_correlation_within_a_passage():
+    ratings = {"a": [4, 9, 9, 20], "b": [5, 6, 7, 8], "c": [8, 8, 8, 8], "d": [1, 2, None, 3]}
+    rewards = {"a": [0.1, 0.3, 0.2, 0.9], "b": [0.9, 0.8, 0.7, 0.6], "c": [0.1, 0.2, 0.3, 0.4], "d": [None, 1, 5, 2]}
+    found = agreement.of_run(agreeing(ratings, rewards))
+    # a: ranks 1, 2.5, 2.5, 4 against 1, 3, 2, 4; b: reversed; c: nothing to rank; d: two are left, in the same order
+    assert found.count == 3 and found.mean == pytest.approx((4.5 / (4.5 * 5) ** 0.5 - 1 + 1) / 3)
+    assert found.low < found.mean < found.high
+    assert agreement.of_run(agreeing(ratings, rewards, "rubric")) is None  # the ratings are the rewards
+    assert agreement.of_run(agreeing({}, rewards)) is None and agreement.of_run(agreeing(ratings, {"a": None})) is None
+    notes = cells.round_notes(agreeing(ratings, rewards), [])
+    assert notes == ["Rank correlation of the rubric's ratings with these rewards, within one of the passages: "
+                     f"0.32 ({found.low:.2f} to {found.high:.2f}), mean over 3 with 95% interval."]  # fmt: skip
+
+
+def test_groups_that_say_nothing_are_left_out():
+    assert agreement.within([[(1, 2)], [(1, 2), (1, 3)], [(1, 2), (2, 2)], [(1, 2), (2, 3)]]) == [pytest.approx(1.0)]

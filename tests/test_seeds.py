@@ -28,6 +28,9 @@ def drawn() -> dict[str, list[tuple]]:
         "teach": [seeds.teach(*names) for names in plain],
         "views": [seeds.views(seed, item) for seed in SMALL for item in ITEMS],
         "control": [seeds.control(seed, item, k) for seed in SMALL for item in ITEMS for k in SMALL],
+        "sequences": [seeds.sequences(seed) for seed in SMALL],
+        "replay": [seeds.replay(*names, sequence) for names in plain for sequence in SMALL],
+        "neutral": [seeds.neutral(*names, sequence) for names in plain for sequence in SMALL],
     }
 
 
@@ -38,12 +41,12 @@ def padded(key: tuple) -> tuple:
 
 def test_no_two_purposes_share_a_key_and_every_name_counts():
     keys = [key for found in drawn().values() for key in found]
-    assert len({padded(key) for key in keys}) == len(keys) == 243 + 81 + 27 + 81 + 9 + 9 + 27
+    assert len({padded(key) for key in keys}) == len(keys) == 243 + 81 + 27 + 81 + 9 + 9 + 27 + 3 + 27 + 27
 
 
 def test_the_purpose_stands_first():
     tags = {purpose: {key[0] for key in found} for purpose, found in drawn().items()}
-    assert all(len(tag) == 1 for tag in tags.values()) and len(set.union(*tags.values())) == 7
+    assert all(len(tag) == 1 for tag in tags.values()) and len(set.union(*tags.values())) == 10
 
 
 def test_keys_are_integers_of_32_bits():

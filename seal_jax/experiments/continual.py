@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from seal_jax import seeds
-from seal_jax.config import Continual
+from seal_jax.config import FREE, Continual
+from seal_jax.domains.domain import Example
 from seal_jax.experiments.course import Course, lesson, rise, write_next
 from seal_jax.experiments.rounds import Row, Setup, control_row, declare, evaluate
 from seal_jax.runs import checkpoint
@@ -23,8 +24,6 @@ from seal_jax.runs.progress import Progress
 from seal_jax.student.past import Students, scaled
 from seal_jax.student.trials import Plan, ask_items
 from seal_jax.student.update import Task, learn
-
-FREE = {"merge_scale": 1.0, "replay": 0, "replay_objective": "sft", "gate": 0.0}  # no control
 
 
 def run(setup: Setup, after_row: Callable[[str, int], None]) -> None:
@@ -84,13 +83,16 @@ def update_some(course: Course, students: Students, number: int) -> tuple[list[d
     """(records, {sequence: the adapter that is merged}) of the update of some sequences."""
     config, how, seed = course.setup.config, course.how, course.setup.config.seed
     replayed = {s: drawn(how, seed, number, s) for s in students.numbers}
+    neutral = {s: drawn_texts(course, number, s) for s in students.numbers}
+    inner = replace(config.inner, layers=how.layers or config.inner.layers)
     tasks = []
     for s in students.numbers:
         again = tuple(example for k in replayed[s] for example in lesson(course, s, k).examples)
         start = seeds.adapter(seed, number, course.sequences[s][number - 1], s)
         order = seeds.order(seed, number, 0)
-        tasks.append(Task(lesson(course, s, number), again, start, order, how.replay_objective == "kl"))
-    found = dict(zip(students.numbers, learn(students, tasks, config.inner), strict=True))
+        beside = tuple(Example(None, course.setup.neutral[k], closing=False) for k in neutral[s])
+        tasks.append(Task(lesson(course, s, number), again, start, order, how.replay_objective == "kl", beside))
+    found = dict(zip(students.numbers, learn(students, tasks, inner), strict=True))
     adapters = {s: scaled(one.adapter, how.merge_scale) for s, one in found.items()}
     rises = rise(course, adapters, number) if how.gate and number > 1 else {}
     undone = {s for s, value in rises.items() if not value <= how.gate}
@@ -101,6 +103,7 @@ def update_some(course: Course, students: Students, number: int) -> tuple[list[d
             "sequence": s,
             "item": course.sequences[s][number - 1].id,
             "replayed": [course.sequences[s][k - 1].id for k in replayed[s]],
+            "neutral": neutral[s],
             "lessons": one.rows,
             "tokens": one.tokens,
             "steps": one.steps,
@@ -118,6 +121,14 @@ def drawn(how: Continual, seed: int, number: int, sequence: int) -> list[int]:
     """The earlier updates of a sequence, counted from 1, whose self-edits come again in update `number`."""
     random = np.random.default_rng(seeds.replay(seed, number, sequence))
     return sorted((1 + random.permutation(number - 1)[: how.replay]).tolist())
+
+
+def drawn_texts(course: Course, number: int, sequence: int) -> list[int]:
+    """Which of the neutral texts, counted from 0, stand in the lesson of update `number`."""
+    if not course.how.neutral:
+        return []
+    random = np.random.default_rng(seeds.neutral(course.setup.config.seed, number, sequence))
+    return sorted(random.permutation(len(course.setup.neutral))[: course.how.neutral_texts].tolist())
 
 
 def ask_so_far(course: Course, number: int) -> None:

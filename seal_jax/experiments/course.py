@@ -7,15 +7,15 @@ from typing import Any
 from seal_jax import seeds
 from seal_jax.authors.fixed import Fixed
 from seal_jax.config import Continual
+from seal_jax.config.roles import policy_writes
 from seal_jax.domains.domain import Control, Domain, Lesson
 from seal_jax.engine.recipe import recipe
+from seal_jax.experiments import writing
 from seal_jax.experiments.rounds import Setup
 from seal_jax.model.lora import LoraConfig
 from seal_jax.outer.rollouts import edit_record, write
 from seal_jax.runs.keys import CONTINUAL, EVALUATION, Stage
 from seal_jax.student.past import Students, mean_losses, together
-
-RULES = {"sentences": "sentences", "passage": "passage only"}  # authors that are controls of the domain
 
 
 @dataclass(frozen=True)
@@ -36,9 +36,7 @@ class Course:
     @property
     def rule(self) -> Control | None:
         """The control of the domain that writes the self-edits, where no model or file does."""
-        if self.how.author not in RULES:
-            return None
-        return {control.name: control for control in self.setup.domain.controls()}[RULES[self.how.author]]
+        return writing.rule(self.how.author, self.setup.domain)
 
     @property
     def domain(self) -> Domain:
@@ -48,7 +46,7 @@ class Course:
     @property
     def writes_itself(self) -> bool:
         """Whether the self-edits are those of the model as it stands in each sequence."""
-        return self.how.author == "policy" and self.setup.student is None
+        return policy_writes(self.setup.config) and self.setup.student is None
 
     def students(self, members: Sequence[int], learned: Sequence[Sequence[dict]]) -> Iterator[Students]:
         """The models of some sequences by what they have learned, those together that can be."""
@@ -78,7 +76,7 @@ def write_next(course: Course, number: int) -> None:
                 continue
             item = course.sequences[s][number - 1]
             for part in course.students([s], [course.learned[s]]):
-                author = setup.writes(part.actor.with_adapter(part.past[0], part.lora))
+                author = setup.teaches(part.actor.with_adapter(part.past[0], part.lora))
                 [written] = author.write([item], 1, seed)
                 yield [edit_record(stage, item.id, s, written[item.id][0])]
 
@@ -92,6 +90,8 @@ def lesson(course: Course, sequence: int, number: int) -> Lesson:
     key = own if course.writes_itself else Stage(EVALUATION, CONTINUAL, 0).edit(item.id, 0)
     actor = setup.student_of(setup.policy)
     text, seed = setup.recorder.edits[key]["text"], setup.config.seed
+    if text is None:
+        return Lesson(failure="its self-edit was not written")
     return course.domain.lesson(item, text, seeds.lesson(seed, number, item, sequence), actor.length)
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from seal_jax.config import Config
-from seal_jax.domains.knowledge import corpus, prompts
+from seal_jax.domains.knowledge import corpus, neutral, prompts
 from seal_jax.domains.knowledge.corpus import Passage
 from seal_jax.domains.knowledge.knowledge import Knowledge
 from seal_jax.domains.knowledge.sequences import Rules
@@ -30,7 +30,8 @@ def world(config: Config) -> World:
     def domain(judge: Callable) -> Knowledge:
         return Knowledge(prompt, rules, config.inner.learning_rate, config.inner.epochs, judge)
 
-    return World(train, evaluation, domain, note, chat_only=how.form == "chat")
+    texts = neutral.texts(config.continual.neutral, evaluation) if config.continual.neutral else ()
+    return World(train, evaluation, domain, note, chat_only=how.form == "chat", neutral=texts)
 
 
 def _passages(config: Config) -> tuple[list[Passage], list[Passage], str]:
@@ -44,6 +45,8 @@ def _passages(config: Config) -> tuple[list[Passage], list[Passage], str]:
                 f"config.continual.passages: is {continual.passages}, but config.data.evaluation gives {len(found)}; "
                 "lower it, or raise config.data.evaluation_items"
             )
+        return [], found, ""
+    if config.experiment == "grid":
         return [], found, ""
     found = corpus.some_questions(found, config.pretraining.questions, config.seed)
     return [one for one in found if not one.questions], [one for one in found if one.questions], ""

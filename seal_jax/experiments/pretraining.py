@@ -44,7 +44,8 @@ def run(setup: Setup, after_row: Callable[[str, int], None]) -> Actor:
     for count in counts:
         name = f"{count} self-edit{'s' * (count > 1)} each"
         row = Row(OWN, count, name, "policy", author, setup.student_of(setup.policy), count)
-        measure_row(setup, row, {item: [edit.text for edit in found[:count]] for item, found in edits.items()})
+        texts = {item: [edit.text for edit in found[:count] if not edit.missing] for item, found in edits.items()}
+        measure_row(setup, row, texts)
         after_row(row.arm, row.round)
     return taught(setup, row)
 

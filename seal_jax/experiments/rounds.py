@@ -58,7 +58,7 @@ class Setup:
 
     policy: before the first round. student: None for the policy as it learns. domain: with the judge of the evaluation.
     writes(policy): the author of its rows; teaches(policy): of the self-edits that it learns from. others: (arm, name,
-    author) of rows whose self-edits somebody else writes.
+    author) of rows whose self-edits somebody else writes. neutral: texts of continual self-edits that are no passages.
     """
 
     config: Config
@@ -73,6 +73,7 @@ class Setup:
     arms: Sequence[Arm]
     recorder: Recorder
     others: Sequence[tuple[str, str, Author]] = ()
+    neutral: Sequence[str] = ()
 
     def student_of(self, policy: Actor) -> Actor:
         return self.student or policy

@@ -14,7 +14,7 @@ class World:
 
     note: a sentence about the items for the person who started the run. attempts: at a self-edit that can be read;
     grammar(policy): what its decoding keeps to, None for anything. chat_only: models without a chat template are
-    refused.
+    refused. neutral: texts that have nothing to do with the items, for continual self-edits.
     """
 
     train: Sequence[Any]
@@ -24,3 +24,4 @@ class World:
     attempts: int = 1
     grammar: Callable[[Actor], Any] = lambda policy: None
     chat_only: bool = False
+    neutral: Sequence[str] = ()

@@ -15,12 +15,17 @@ PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "
 @dataclass(frozen=True)
 class LoraConfig:
     """Rank, alpha and the projections that get an adapter; the effect is scaled by alpha / rank, or with `rslora`
-    (arXiv 2312.03732) by alpha / sqrt(rank), under which high ranks learn as fast as low ones."""
+    (arXiv 2312.03732) by alpha / sqrt(rank), under which high ranks learn as fast as low ones.
+
+    layers: which of the model's, from 0, get one; none named: all. The factors of the others are zero and stay so,
+    because neither has a gradient where both are zero.
+    """
 
     rank: int
     alpha: float
     targets: tuple[str, ...]
     rslora: bool = False
+    layers: tuple[int, ...] = ()
 
     @property
     def scale(self) -> float:
@@ -29,7 +34,10 @@ class LoraConfig:
 
 
 def init_adapter(key: jax.Array, base: dict, config: LoraConfig) -> dict:
-    """A fresh float32 adapter for `base`: A uniform in ±1/sqrt(in) as PEFT draws it, B zero, so its effect is zero."""
+    """A fresh float32 adapter for `base`: A uniform in ±1/sqrt(in) as PEFT draws it, B zero, so its effect is zero.
+
+    A layer's A is the same whichever other layers have one.
+    """
     layers = {}
     for index, name in enumerate(PROJECTIONS):
         if name not in config.targets:
@@ -38,6 +46,8 @@ def init_adapter(key: jax.Array, base: dict, config: LoraConfig) -> dict:
         bound = fan_in**-0.5
         a_key = jax.random.fold_in(key, index)
         a = jax.random.uniform(a_key, (depth, fan_in, config.rank), jnp.float32, -bound, bound)
+        if config.layers:
+            a = a * jnp.isin(jnp.arange(depth), jnp.array(config.layers))[:, None, None]
         layers[name] = {"A": a, "B": jnp.zeros((depth, config.rank, fan_out), jnp.float32)}
     return {"layers": layers}
 

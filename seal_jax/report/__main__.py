@@ -4,7 +4,9 @@
     python -m seal_jax.report --compare RUN RUN...                  one table over runs, for a terminal
     python -m seal_jax.report --compare RUN RUN... --format html --out comparison.html
 
-Runs whose configs differ in their seed alone are one column. Formats: terminal, markdown, json, html.
+Runs whose configs differ in their seed alone are one column. Beside them can stand result files that the paper's
+authors released, as FILE, or as ROW=FILE ("SEAL, round 2=iter2.json") on the line of that row. Formats: terminal,
+markdown, json, html.
 Exit status: 0; 2 after one sentence about bad input.
 """
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from seal_jax.domains.domain import Words
-from seal_jax.report import answers, tables
+from seal_jax.report import agreement, answers, tables
 from seal_jax.report.recorded import Recorded, round_label
 from seal_jax.report.tables import Estimate, Line, Round
 from seal_jax.runs import keys
@@ -191,6 +191,13 @@ def round_notes(recorded: Recorded, rounds: Sequence[Round]) -> list[str]:
     unrated = tables.unrated(recorded)
     if unrated:
         notes.append(f"Self-edits without a rating, which have no reward: {_named(unrated)}.")
+    agreed = agreement.of_run(recorded)
+    if agreed is not None:
+        interval = f" ({agreed.low:.2f} to {agreed.high:.2f})" if agreed.has_interval else ""
+        notes.append(
+            f"Rank correlation of the rubric's ratings with these rewards, within one of the {recorded.words.many}: "
+            f"{agreed.mean:.2f}{interval}, mean over {agreed.count} with 95% interval."
+        )
     missing = tables.ungraded(recorded.trials_of(keys.TRAIN))
     if missing:
         notes.append(f"Answers without a verdict, left out of every reward: {missing}.")

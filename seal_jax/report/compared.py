@@ -40,8 +40,8 @@ def notes(found: Comparison) -> list[str]:
     setting, _ = _paper(found)
     said = [
         f"Means ± half of the 95% interval over {many}; with several seeds every one of the {many} is averaged over "
-        "them first, and the standard deviation between whole runs stands in a table of its own. Differences are "
-        f"paired, with bootstrap intervals over {many}.",
+        "them first, what whole runs differ by is part of the interval, and their standard deviation stands in a table "
+        f"of its own. Differences are paired; of single runs their intervals are from a bootstrap over {many}.",
         paper.NOTE.format(setting=setting),
     ]
     judges = {column.name: column.judge for column in found.columns}
@@ -116,7 +116,9 @@ FORMATS = {"terminal": as_text, "markdown": as_markdown, "json": as_json, "html"
 
 
 def _paper(found: Comparison) -> tuple[str, dict]:
-    return paper.numbers(found.columns[0].config, len(found.columns[0].items))
+    """Of the first run; result files tell no setting."""
+    column = next((one for one in found.columns if not one.is_file), found.columns[0])
+    return paper.numbers(column.config, len(column.items))
 
 
 def _measure(found: Comparison, measure: str) -> Table:

@@ -100,6 +100,27 @@ def matrix(mean: np.ndarray) -> str:
     return _uri(figure)
 
 
+def by_epochs(found: Mapping[str, Mapping[int, Line]]) -> str:
+    """Accuracy by epochs, on a logarithmic axis, with 95% intervals: a curve for each learning rate."""
+    figure, axes = _figure(3.6)
+    scale, _ = SCALES["accuracy"]
+    shades = np.linspace(0.9, 0.35, len(found))
+    for (arm, cells), shade in zip(found.items(), shades, strict=True):
+        epochs = sorted(cells)
+        values = [cells[count].measures["accuracy"] for count in epochs]
+        means = np.array([value.mean for value in values])
+        shape = {"marker": "o", "color": str(1 - shade), "lw": 1.4, "capsize": 3, "ms": 5}
+        axes.errorbar(epochs, means * scale, yerr=_reach(values) * scale, label=arm, **shape)
+    ticks = sorted({count for cells in found.values() for count in cells})
+    axes.set_xscale("log")
+    axes.set_xticks(ticks, [str(count) for count in ticks])
+    axes.minorticks_off()
+    axes.set_xlabel("epochs")
+    axes.set_ylabel("accuracy, %")
+    figure.legend(fontsize=8, frameon=False, loc="outside lower center", ncols=2)
+    return _uri(figure)
+
+
 def reliability(curve: Sequence[float]) -> str:
     """The reliability of the mean of 1, 2, … inner loops."""
     figure, axes = _figure(2.8)

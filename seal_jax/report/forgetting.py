@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from seal_jax.config import FREE
 from seal_jax.report.cells import ABSENT, Table, number
 from seal_jax.report.estimates import estimate
 from seal_jax.report.recorded import Recorded
@@ -88,7 +89,8 @@ def matrices(recorded: Recorded) -> list[Matrix]:
 def is_controlled(recorded: Recorded) -> bool:
     """Whether the run has an arm with controls of forgetting."""
     config = recorded.config["continual"]
-    return config["merge_scale"] != 1 or config["replay"] > 0 or config["gate"] > 0
+    given = {name: config.get(name, free) for name, free in FREE.items()}
+    return any((tuple(value) if isinstance(value, list) else value) != FREE[name] for name, value in given.items())
 
 
 def tables(recorded: Recorded) -> list[Table]:

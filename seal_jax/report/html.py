@@ -8,7 +8,7 @@ from importlib import resources
 import jinja2
 from etils import epath
 
-from seal_jax.report import cells, figures, forgetting, reliability, tables, texts
+from seal_jax.report import cells, figures, forgetting, grid, reliability, tables, texts
 from seal_jax.report.examples import examples
 from seal_jax.report.recorded import Recorded, label, load, load_json
 from seal_jax.report.tables import Line, Round
@@ -20,6 +20,7 @@ STUDENTS = {"": "the policy of the round", "initial": "the policy before round 1
 EXPERIMENTS = {
     "pretraining": "continued pretraining: all passages at once",
     "continual": "continual self-edits: passages one after another",
+    "grid": "the inner loop by learning rate and epochs",
 }
 AXES = {"accuracy": "accuracy, %", "log_likelihood": "log-likelihood, nats per token"}
 UNITS = {"accuracy": "points of accuracy", "log_likelihood": "nats per answer token"}
@@ -57,7 +58,9 @@ def render(folder: epath.Path) -> str:
         examples=examples(recorded),
         complete=complete(recorded, lines),
         legend=cells.legend(lines, total, words),
-        tables=[*cells.evaluation_tables(recorded, lines), *forgetting.tables(recorded)] if lines else [],
+        tables=[*cells.evaluation_tables(recorded, lines), *forgetting.tables(recorded), *grid.tables(recorded, lines)]
+        if lines
+        else [],
         row_notes=cells.row_notes(recorded, lines),
         rounds=cells.round_table(rounds) if rounds else None,
         round_notes=cells.round_notes(recorded, rounds),
@@ -119,8 +122,10 @@ def complete(recorded: Recorded, lines: Sequence[Line]) -> bool:
 
 def _unwritten(recorded: Recorded, line: Line) -> int:
     """How many items a row can never be measured on, because nobody wrote any self-edit of them."""
+    cell = recorded.config.get("experiment") == "grid" and line.kind != "untrained"
+    arm, number = (keys.GRID, 0) if cell else (line.arm, line.round)
     edits = [edit for edit in recorded.self_edits if (edit["split"], edit["arm"], edit["round"])
-             == (keys.EVALUATION, line.arm, line.round)]  # fmt: skip
+             == (keys.EVALUATION, arm, number)]  # fmt: skip
     written = {edit["item"] for edit in edits if edit["text"] is not None or edit["problem"] is None}
     return len({edit["item"] for edit in edits} - written)
 
@@ -162,6 +167,9 @@ def _pictures(recorded: Recorded, lines: Sequence[Line], rounds: Sequence[Round]
     for measure, axis in AXES.items():
         if any(measure in line.measures and line.measures[measure].count for line in lines):
             yield f"{axis.capitalize()}: mean over {many} with 95% interval", figures.rows(lines, measure, axis)
+    if grid.by_rate(recorded, lines):
+        caption = f"Accuracy, %, by epochs, for each learning rate: mean over {many} with 95% interval"
+        yield caption, figures.by_epochs(grid.by_rate(recorded, lines))
     for matrix in forgetting.matrices(recorded):
         caption = f"{matrix.arm.capitalize()}: accuracy, %, on each passage of a sequence after each update"
         yield caption, figures.matrix(matrix.mean)

@@ -65,7 +65,10 @@ def label(recorded: Recorded, split: str, arm: str, number: int) -> str:
     """A row of the table by its name, a round of training as 'SEAL, round 1, training'."""
     if split == keys.EVALUATION:
         names = {(row["arm"], row["round"]): row["name"] for row in recorded.rows}
-        return names.get((arm, number), f"{round_label(arm, number)}, evaluation")
+        if (arm, number) in names:
+            return names[arm, number]
+        of_all_rows = not number and arm in (keys.OWN, keys.CONTINUAL, keys.GRID)
+        return "the lessons" if of_all_rows else f"{round_label(arm, number)}, evaluation"
     return f"{round_label(arm, number)}, training"
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from etils import epath
 
-from seal_jax.report import cells, forgetting, tables
+from seal_jax.report import cells, forgetting, grid, tables
 from seal_jax.report.examples import Shown, examples
 from seal_jax.report.recorded import Recorded, load
 from seal_jax.report.tables import Line, Round
@@ -39,7 +39,8 @@ def show_rows(recorded: Recorded, lines: Sequence[Line]) -> str:
     total, words = cells.total_items(recorded, lines), recorded.words
     judge = tables.judge_of(recorded.trials_of(keys.EVALUATION))
     parts = [_fill(f"{cells.legend(lines, total, words)} Judge: {judge}.")]
-    parts += [_show(table) for table in [*cells.evaluation_tables(recorded, lines), *forgetting.tables(recorded)]]
+    more = [*forgetting.tables(recorded), *grid.tables(recorded, lines)]
+    parts += [_show(table) for table in [*cells.evaluation_tables(recorded, lines), *more]]
     return "\n\n".join([*parts, *_notes(cells.row_notes(recorded, lines))])
 
 

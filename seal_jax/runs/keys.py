@@ -16,7 +16,8 @@ leads to the policy of row r; the row of round 0 has not learned.
 Of continued pretraining: the arm 'own' has self-edits, and its round is their number of each passage. Of continual
 self-edits: the arms are 'continual' and 'controlled', the round is how many passages of its sequence a model has
 learned, and the sequence is the `sample` of its trials and of its self-edits; those that do not depend on what was
-learned are of round 0 and sample 0.
+learned are of round 0 and sample 0. Of a grid: an arm for each learning rate, and its round is the number of epochs;
+the self-edits are those of the arm 'grid'.
 """
 
 from dataclasses import asdict, dataclass
@@ -25,6 +26,7 @@ from typing import Any
 TRAIN, EVALUATION = "train", "evaluation"
 SEAL, RANDOM = "SEAL", "random"  # the arm that learns from rewards, and the control that learns from random picks
 OWN = "own"  # self-edits in continued pretraining
+GRID = "grid"  # what all cells of a grid have in common
 CONTINUAL, CONTROLLED = "continual", "controlled"  # sequences of passages without and with the controls of forgetting
 WRITE, UNTRAINED, REWARD, ANSWER, TEACH = "self-edits", "untrained", "reward", "answers", "finetuning"
 RATE = "ratings"

@@ -18,7 +18,8 @@ def measure(
 ) -> dict[tuple, dict]:
     """The records of a stage's trials by their keys; `reward` gives the one to show while they run."""
     ledger = recorder.trials
-    wanted = [plan.stage.trial(trial.item.id, trial.sample, trial.retrain) for trial in trials]
+    places = [(trial.stage or plan.stage, trial) for trial in trials]
+    wanted = [stage.trial(trial.item.id, trial.sample, trial.retrain) for stage, trial in places]
     left = [trial for trial, key in zip(trials, wanted, strict=True) if not ledger.has_all([key])]
     recorder.fill(plan.stage, ledger, wanted, run_trials(student, left, domain, plan), reward)
     return {key: ledger[key] for key in wanted}

@@ -23,12 +23,17 @@ from seal_jax.student.train import Adapters, Loop, candidate, chunks, diverged, 
 
 @dataclass(frozen=True)
 class Trial:
-    """One inner loop to run. `text` None trains nothing: the student as it is."""
+    """One inner loop to run. `text` None trains nothing: the student as it is.
+
+    stage: of its record, where that is not the plan's; hyper: (learning rate, epochs), where they are not the lesson's.
+    """
 
     item: Any
     text: str | None
     sample: int = 0
     retrain: int = 0
+    stage: Stage | None = None
+    hyper: tuple[float, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -64,7 +69,7 @@ def run_trials(student: Actor, trials: Sequence[Trial], domain: Domain, plan: Pl
         losses = [np.array([])] * len(group) if adapters is None else adapters.losses
         yield [
             {
-                **plan.stage.fields,
+                **(trials[i].stage or plan.stage).fields,
                 "item": trials[i].item.id,
                 "sample": trials[i].sample,
                 "retrain": trials[i].retrain,
@@ -156,7 +161,12 @@ def lesson_of(student: Actor, trial: Trial, domain: Domain, plan: Plan) -> Lesso
     """What a trial trains on; nothing where it has no self-edit."""
     if trial.text is None:
         return Lesson()
-    return domain.lesson(trial.item, trial.text, seeds.lesson(*plan.seed, trial.item, trial.retrain), student.length)
+    seed = seeds.lesson(*plan.seed, trial.item, trial.retrain)
+    lesson = domain.lesson(trial.item, trial.text, seed, student.length)
+    if trial.hyper is None:
+        return lesson
+    rate, epochs = trial.hyper
+    return replace(lesson, learning_rate=rate, epochs=epochs)
 
 
 def _candidate(student: Actor, trial: Trial, lesson: Lesson, plan: Plan) -> Candidate:

@@ -18,7 +18,8 @@ from seal_jax.student.train import Loop, adapter_of, candidate, diverged, last_e
 class Task:
     """What a student is to learn: a new lesson, with examples of earlier ones that come again, and its seeds.
 
-    expected: of the earlier ones it learns what it expects before the update at each of their tokens, not their words.
+    neutral: examples of which it learns what it expects before the update at each of their tokens, not their words.
+    expected: so it does of the earlier ones.
     """
 
     lesson: Lesson
@@ -26,6 +27,12 @@ class Task:
     start: Seed
     order: Seed
     expected: bool = False
+    neutral: tuple[Example, ...] = ()
+
+    @property
+    def words(self) -> int:
+        """How many examples are learned by their words, first of all: the others by what is expected."""
+        return len(self.lesson.examples) + (0 if self.expected else len(self.earlier))
 
 
 @dataclass(frozen=True)
@@ -47,7 +54,7 @@ def learn(students: Students, tasks: Sequence[Task], training: Inner) -> list[Le
     A student whose new lesson holds nothing, or whose training diverges, learns nothing.
     """
     actor, how = students.actor, recipe(training)
-    if any(task.expected for task in tasks):
+    if any(task.expected or task.neutral for task in tasks):
         training = replace(training, objective="distill")
     loops = [_loop(students, i, task, training) for i, task in enumerate(tasks)]
     busy = [i for i, loop in enumerate(loops) if loop.rows]
@@ -69,12 +76,10 @@ def _loop(students: Students, number: int, task: Task, training: Inner) -> Candi
 
     The teacher is the student before the update.
     """
-    actor, own = students.actor, len(task.lesson.examples)
-    examples = (*task.lesson.examples, *task.earlier) if own else ()
+    actor, own = students.actor, task.lesson.examples
+    examples = (*own, *task.earlier, *task.neutral) if own else ()
     loop = candidate(actor, Loop(replace(task.lesson, examples=examples), task.start, task.order), training)
-    rows = loop.rows
-    if task.expected:
-        rows = rows[:own] + tuple(map(_own_teacher, rows[own:]))
+    rows = loop.rows[: task.words] + tuple(map(_own_teacher, loop.rows[task.words :]))
     if any(row.teacher for row in rows):
         before = actor.with_adapter(students.past[number], students.lora)
         taught = actor.engine.with_targets(before.base, rows, recipe(training).distillation)
