@@ -99,7 +99,7 @@ class PlainEngine:
 
     def token_log_probs(self, weights, rows):
         self.calls.append(("token_log_probs", len(rows)))
-        [weight] = lanes(weights)
+        [weight] = self.numbers(weights)
         return [token_likelihoods(weight, row) for row in rows]
 
     def merge(self, base, adapter, lora):
