@@ -60,12 +60,13 @@ def rewards_by_round(found: Sequence[Round]) -> str:
 
 
 def reward_distribution(rollouts: Sequence[Mapping]) -> str:
-    """Every self-edit's reward by round; those that taught the policy in colour."""
+    """Every self-edit's reward by round, those that taught the policy in colour; below them the quartiles, with a tick
+    at the median."""
     rounds: dict[tuple[str, int], list[Mapping]] = {}
     for record in rollouts:
         if record["rewards"] is not None:
             rounds.setdefault((record["arm"], record["round"]), []).append(record)
-    figure, axes = _figure(0.9 + 0.75 * len(rounds))
+    figure, axes = _figure(1.1 + 0.75 * len(rounds))
     jitter = np.random.default_rng(0)
     for place, ((arm, _), of_round) in enumerate(rounds.items()):
         for chosen, style in ((False, {"color": GREY, "s": 14}), (True, {"color": _color(arm), "s": 30})):
@@ -75,10 +76,16 @@ def reward_distribution(rollouts: Sequence[Mapping]) -> str:
                 for k, value in enumerate(record["rewards"])
                 if value is not None and (k in record["chosen"]) == chosen
             ]
-            axes.scatter(values, place + jitter.uniform(-0.28, 0.28, len(values)), alpha=0.75, lw=0, **style)
+            axes.scatter(values, place + jitter.uniform(-0.28, 0.2, len(values)), alpha=0.75, lw=0, **style)
+        known = [value for record in of_round for value in record["rewards"] if value is not None]
+        if known:
+            low, middle, high = np.quantile(known, [0.25, 0.5, 0.75])
+            axes.plot([low, high], [place + 0.34] * 2, color=INK, lw=1.6)
+            axes.plot([middle] * 2, [place + 0.26, place + 0.42], color=INK, lw=1.6)
     axes.scatter([], [], color=GREY, s=14, label="self-edit")
-    axes.scatter([], [], color=INK, s=30, label="chosen (coloured)")
-    figure.legend(fontsize=8, frameon=False, loc="outside lower center", ncols=2)
+    axes.scatter([], [], color=COLORS[keys.SEAL], s=30, label="chosen")
+    axes.plot([], [], color=INK, lw=1.6, label="quartiles, median")
+    figure.legend(fontsize=8, frameon=False, loc="outside lower center", ncols=3)
     axes.set_yticks(range(len(rounds)), [round_label(*key) for key in rounds])
     axes.set_ylim(len(rounds) - 0.5, -0.5)
     axes.set_xlabel("reward")
