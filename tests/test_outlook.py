@@ -1,4 +1,4 @@
-"""What is still to come: every unit that a run then records; its time from measurements, or from this machine's speed."""
+"""What is still to come: all that a run then records; its time from measurements, or this machine's speed."""
 
 import pytest
 from plain_engine import plain_actor

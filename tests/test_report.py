@@ -57,7 +57,7 @@ def test_one_file_that_asks_for_nothing(folder, text):
     assert not {"link", "iframe", "object"} & {tag for tag, _ in tags} and [tag for tag, _ in tags].count("script") == 1
     sources = [value for _, attributes in tags for name, value in attributes.items() if name in ("src", "href")]
     assert sources.pop(0) == "#answers"
-    assert len(sources) == 5 and all(source.startswith("data:image/png;base64,") for source in sources)
+    assert len(sources) == 6 and all(source.startswith("data:image/png;base64,") for source in sources)
     assert all(base64.b64decode(source.partition(",")[2]).startswith(b"\x89PNG") for source in sources)
     assert all(attributes["alt"] for tag, attributes in tags if tag == "img")
     assert "url(" not in text and "@import" not in text
@@ -113,7 +113,8 @@ def test_answers_beside_gold_with_verdicts(folder, text):
     assert "a lighthouse of 4 storeys" in text
     verdicts = [verdict for t in shown for verdict in t["correct"] or [None] * 5]
     for mark, verdict in (("✓", True), ("✗", False), ("?", None)):
-        assert text.partition('<h2 id="answers">')[2].count(f">{mark}</span>") == sum(v is verdict for v in verdicts) > 0
+        marks = text.partition('<h2 id="answers">')[2].count(f">{mark}</span>")
+        assert marks == sum(v is verdict for v in verdicts) > 0
     for value in (value for t in shown for value in t["log_likelihood"] if value is not None):
         assert f'<span class="label">{value:.2f}' in text
     edits = [e for e in read(folder / "self_edits.jsonl") if e["split"] == "train" and e["item"][1:] < "8"]

@@ -1,5 +1,5 @@
-"""What is still to come in a run, and about how long it takes: from the FLOPs of each stage (see forecast.py) and what the
-same kind of work took so far in this run.
+"""What is still to come in a run, and about how long it takes: from the FLOPs of each stage (see forecast.py) and what
+the same kind of work took so far in this run.
 
 Before a kind of work has run, its time is that of a matrix product's rate on this CPU; elsewhere it is not guessed, and
 the sentence says so.
@@ -75,15 +75,18 @@ def made(recorder: Recorder) -> Counter:
 
 @dataclass(frozen=True)
 class Outlook:
-    """What is to come of a run, in words. cost(stage): FLOPs of a unit; rate: FLOP/s of this machine, None if unknown."""
+    """What is to come of a run, in words.
+
+    cost(stage): FLOPs of a unit; rate: FLOP/s of a matrix product on this machine, None where it tells nothing.
+    """
 
     setup: Setup
     cost: Callable[[Stage], float]
     rate: float | None
 
     def paces(self) -> dict[str, float]:
-        """Seconds of a FLOP (of a unit, where it is not known how many it has) in the latest stage of each kind of work,
-        compilation aside; of kinds that have not run, what this machine's rate lets expect.
+        """Seconds of a FLOP (of a unit, where it is not known how many it has) in the latest stage of each kind of
+        work, compilation aside; of kinds that have not run, what this machine's rate lets expect.
 
         Of inner loops only stages that trained something count.
         """

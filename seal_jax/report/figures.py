@@ -16,6 +16,7 @@ from seal_jax.runs import keys
 
 WIDTH = 4.8  # inches: narrow enough to be read on a telephone
 INK, GREY, PALE = "#1f2933", "#6b7785", "#c6cdd5"
+CURVES = ("#0b6fa4", "#b3541e", "#1a7f37", "#7a3e9d", "#6b7785")
 COLORS = {keys.SEAL: "#0b6fa4", keys.RANDOM: "#b3541e"}
 
 
@@ -133,6 +134,24 @@ def losses(inner: Mapping[str, Sequence[float]], outer: Mapping[tuple[str, int],
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(len(names) - 0.5, -0.5)
     axes.set_xlabel("loss, nats per token")
+    return _uri(figure)
+
+
+def loss_curves(found: Mapping[str, Sequence[Sequence[float]]]) -> str:
+    """Loss of inner loops by epoch: of each round the median over its loops, and a band between the quartiles."""
+    figure, axes = _figure(3.0)
+    grid = np.linspace(0, 1, 41)
+    for place, (name, curves) in enumerate(found.items()):
+        on_grid = [np.interp(grid, (np.arange(len(curve)) + 0.5) / len(curve), curve) for curve in curves]
+        low, middle, high = np.quantile(on_grid, [0.25, 0.5, 0.75], axis=0)
+        color = CURVES[place % len(CURVES)]
+        axes.fill_between(grid, low, high, color=color, alpha=0.15, lw=0)
+        axes.plot(grid, middle, color=color, lw=1.8, label=name)
+    axes.set_xlim(0, 1)
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel("share of the inner loop")
+    axes.set_ylabel("loss, nats per token")
+    figure.legend(fontsize=8, frameon=False, loc="outside lower center", ncols=2)
     return _uri(figure)
 
 

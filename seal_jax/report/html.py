@@ -179,6 +179,13 @@ def _pictures(recorded: Recorded, lines: Sequence[Line], rounds: Sequence[Round]
     if curve is not None:
         caption = "How much of the differences in accuracy between self-edits of one item is theirs, and not chance"
         yield caption, figures.reliability(curve)
+    curves: dict[str, list[list[float]]] = {}
+    for trial in recorded.trials_of(keys.TRAIN):
+        if len(trial.get("losses") or []) > 1 and None not in trial["losses"]:
+            curves.setdefault(label(recorded, keys.TRAIN, trial["arm"], trial["round"]), []).append(trial["losses"])
+    if curves:
+        caption = "Loss of the inner loops that give rewards: median, and a band between the quartiles"
+        yield caption, figures.loss_curves(curves)
     inner: dict[str, list[float]] = {}
     for trial in recorded.trials:
         if trial["loss"] is not None:
