@@ -1,7 +1,11 @@
 """A run that was stopped in every phase is the run that was not: by SIGKILL, SIGTERM, Ctrl-C, and by a full disk.
 
     PYTHONPATH=.:tests python benchmarks/stopped.py                  # a tiny random model, minutes
-    PYTHONPATH=.:tests python benchmarks/stopped.py --disk           # the disk is full instead (needs root: a tmpfs)
+    PYTHONPATH=.:tests python benchmarks/stopped.py --disk           # the disk is full instead
+    PYTHONPATH=.:tests python benchmarks/stopped.py --experiment continual
+
+The full disk is a tmpfs of 24 MiB (which needs root), mounted for the run that is stopped and filled to the last byte
+at each stop; what fills it is removed before the run goes on.
 
 Every phase is stopped twice, where it begins and behind its first records, each time by the next of the three signals.
 Afterwards the run is finished, and records, tables and checkpoints are compared with those of a run without a stop.
@@ -17,6 +21,8 @@ import time
 from contextlib import contextmanager
 from pathlib import Path
 
+import test_continual
+import test_pretraining
 import tiny_run
 from kill_resume import differences
 
@@ -126,13 +132,22 @@ def finished(values: dict, folder: Path) -> None:
         raise SystemExit(f"the run ended with status {status}; see {folder.parent / 'log'}")
 
 
-def compare(home: Path, disk: Path, how) -> None:
-    """Stop a tiny run everywhere, print what happened, and end with status 1 where anything differs."""
+def make(home: Path, experiment: str) -> dict:
+    """The config of a tiny run, with its model and passages in `home`."""
     (home / "cache").mkdir()
     tiny_run.make_model(home / "policy")
     tiny_run.make_passages(home / "train.json", "Bo")
-    tiny_run.make_passages(home / "evaluation.json", "Cu")
-    values = tiny_run.tiny_values(home, outer={"rounds": 1})
+    tiny_run.make_passages(home / "evaluation.json", "Cu", 2 if experiment == "rounds" else 4)
+    tiny_run.make_passages(home / "many.json", "El", 3)
+    if experiment == "rounds":
+        return tiny_run.tiny_values(home, outer={"rounds": 1})
+    if experiment == "continual":
+        return test_continual.tiny_values(home, continual=test_continual.CONTROLS)
+    return test_pretraining.tiny_values(home)
+
+
+def compare(values: dict, home: Path, disk: Path, how) -> None:
+    """Stop a tiny run everywhere, print what happened, and end with status 1 where anything differs."""
     whole, stopped = home / "runs" / "whole", disk / "stopped"
     whole.parent.mkdir()
     finished(values, whole)
@@ -152,16 +167,18 @@ def compare(home: Path, disk: Path, how) -> None:
 def run() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--disk", action="store_true", help="fill the disk instead of sending signals")
+    parser.add_argument("--experiment", choices=("rounds", "pretraining", "continual"), default="rounds")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         home = Path(temporary)
         disk = home / "disk"
         disk.mkdir()
+        values = make(home, options.experiment)
         if not options.disk:
-            compare(home, disk, signalled)
+            compare(values, home, disk, signalled)
         subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", str(disk)], check=True)
         try:
-            compare(home, disk, filled)
+            compare(values, home, disk, filled)
         finally:
             subprocess.run(["umount", str(disk)], check=True)
 
