@@ -4,6 +4,7 @@ import pytest
 from plain_engine import plain_actor
 from test_loop import Rig
 
+from seal_jax import config as config_lib
 from seal_jax.experiments import forecast, outlook, rounds
 from seal_jax.experiments.outlook import Outlook
 from seal_jax.runs.keys import ANSWER, EVALUATION, RATE, REWARD, SEAL, TEACH, TRAIN, UNTRAINED, WRITE, Stage
@@ -35,9 +36,9 @@ def test_what_is_announced_is_what_is_recorded(rig):
 
 
 def test_what_a_rubric_rates_and_what_others_write_is_announced(rig):
-    judged = {"kind": "local", "model": "judge"}
-    setup = rig.setup(reward={"kind": "rubric", "judge": judged}, outer={"rounds": 1, "random_control": False},
-                      evaluation={"authors": ("file",)})  # fmt: skip
+    reward = config_lib.defaults("knowledge")["reward"] | {"kind": "rubric"}
+    reward["judge"] |= {"kind": "local", "model": "judge"}
+    setup = rig.setup(reward=reward, outer={"rounds": 1, "random_control": False}, evaluation={"authors": ("file",)})
     announced = dict(outlook.whole(setup))
     assert Stage(TRAIN, SEAL, 1, RATE) in announced and Stage(TRAIN, SEAL, 1, REWARD) not in announced
     assert announced[Stage(EVALUATION, "file", 0, ANSWER)] == 4 and Stage(EVALUATION, "file", 0) not in announced
