@@ -1,7 +1,7 @@
 """Questions that the model itself writes: about a sentence, continued from a few examples as plain text.
 
-A small model's answers to its own questions are often wrong. So nothing is taken from it but the question: what is to be
-learned as the answer is the sentence, which is right whatever was asked.
+A small model's answers to its own questions are often wrong. So nothing is taken from it but the question: what is to
+be learned as the answer is the sentence, which is right whatever was asked.
 """
 
 from collections.abc import Iterator, Sequence
