@@ -6,7 +6,8 @@
 Trains an adapter on each passage's sentences (or on a self-edit of the model's own) for every setting, all passages at
 once, asks the passage's questions, and prints for each setting: accuracy by the judge `lexical`, mean ± standard error
 over passages, and the loss on texts about other things, in nats per token (that of the untrained model beside it).
---plot FILE draws accuracy by epochs, a line for each rate and objective.
+--plot FILE draws accuracy by epochs, a line for each rate and objective. configs/grid_smollm2.py goes through rates and
+epochs as a run, with records and a report.
 """
 
 import argparse

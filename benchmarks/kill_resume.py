@@ -25,7 +25,7 @@ from seal_jax.report.recorded import load
 from seal_jax.runs import checkpoint
 from seal_jax.runs.records import read
 
-RECORDS = ("rows", "items", "self_edits", "trials", "rollouts")  # phases and metrics hold times
+RECORDS = ("rows", "items", "self_edits", "trials", "rollouts", "updates")  # phases and metrics hold times
 POLL = 0.02  # seconds between two looks at the records
 LAST = 0.95  # share of the records after which no kill is planned: the run might end first
 

@@ -1,9 +1,15 @@
 """A run that was stopped in every phase is the run that was not: by SIGKILL, SIGTERM, Ctrl-C, and by a full disk.
 
     PYTHONPATH=.:tests python benchmarks/stopped.py                  # a tiny random model, minutes
-    PYTHONPATH=.:tests python benchmarks/stopped.py --disk           # the disk is full instead (needs root: a tmpfs)
+    PYTHONPATH=.:tests python benchmarks/stopped.py --disk           # the disk is full instead
+    PYTHONPATH=.:tests python benchmarks/stopped.py --experiment continual
 
 Every phase is stopped twice, where it begins and behind its first records, each time by the next of the three signals.
+The full disk is a tmpfs of 24 MiB (which needs root), mounted for the run that is stopped. It is filled to the last
+byte once in every phase, in turn where it begins and behind its first records; the run ends by itself, at once or after
+what still went into the last pages of its files, and what filled the disk is removed before it goes on. A phase that
+went in whole is not stopped again.
+
 Afterwards the run is finished, and records, tables and checkpoints are compared with those of a run without a stop.
 """
 
@@ -17,6 +23,8 @@ import time
 from contextlib import contextmanager
 from pathlib import Path
 
+import test_continual
+import test_pretraining
 import tiny_run
 from kill_resume import differences
 
@@ -31,19 +39,18 @@ SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 AT_BEGIN, BEHIND_RECORDS = "where it begins", "behind its first records"
 
 
-def stop_points(phases: list[str]) -> list[tuple[str, str]]:
-    return [(phase, point) for phase in phases for point in (AT_BEGIN, BEHIND_RECORDS)]
+Stop = tuple[str, str]  # the title of a phase, and where in it
 
 
 @contextmanager
-def waiting_at(phase: str, point: str, reached):
-    """In this process, call reached() in a phase, once."""
+def waiting_at(stops: set[Stop], reached):
+    """In this process, call reached(stop) at the first of some stops that it comes to."""
     enter, append, inside, left = Recorder.phase, Ledger.append, [None], [1]
 
     def here(now: str) -> None:
-        if left and (inside[0], now) == (phase, point):
+        if left and (inside[0], now) in stops:
             left.clear()
-            reached()
+            reached((inside[0], now))
 
     @contextmanager
     def entered(self, stage):
@@ -61,8 +68,8 @@ def waiting_at(phase: str, point: str, reached):
     yield
 
 
-def child(values: dict, folder: Path, stop: tuple[str, str] | None, reached) -> int:
-    """A run in a process of its own -> its id; it calls reached() at its stop."""
+def child(values: dict, folder: Path, stops: set[Stop], reached) -> int:
+    """A run in a process of its own -> its id; it calls reached(stop) at the first of its stops."""
     sys.stdout.flush()
     process = os.fork()
     if process:
@@ -73,19 +80,19 @@ def child(values: dict, folder: Path, stop: tuple[str, str] | None, reached) -> 
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
     main.read_flags = lambda argv: (values, str(folder))
-    with waiting_at(*(stop or ("", "")), reached):
+    with waiting_at(stops, reached):
         os._exit(main.main(["seal_jax"]))
 
 
-def signalled(values: dict, folder: Path, stop: tuple[str, str], number: int) -> str:
+def signalled(values: dict, folder: Path, stop: Stop, number: int) -> str:
     """Start the run, stop it by a signal -> how it ended; '' where it never came to that point."""
     read_end, write_end = os.pipe()
 
-    def reached() -> None:
+    def reached(stop: Stop) -> None:
         os.write(write_end, b"x")
         time.sleep(3600)
 
-    process = child(values, folder, stop, reached)
+    process = child(values, folder, {stop}, reached)
     os.close(write_end)
     came = os.read(read_end, 1)  # nothing where the process has ended
     os.close(read_end)
@@ -98,11 +105,42 @@ def signalled(values: dict, folder: Path, stop: tuple[str, str], number: int) ->
     return SIGNALS[number % 3].name if came else ""
 
 
-def filled(values: dict, folder: Path, stop: tuple[str, str], number: int) -> str:
-    """Start the run, fill its disk on the way -> how it ended."""
-    filler = folder.parent / "filler"
+def by_signals(values: dict, folder: Path, phases: list[str]) -> int:
+    """Stop the run twice in every phase -> how often it was stopped."""
+    count = 0
+    for number, stop in enumerate((phase, point) for phase in phases for point in (AT_BEGIN, BEHIND_RECORDS)):
+        ended = signalled(values, folder, stop, number)
+        count += bool(ended)
+        print(f"{stop[0]}, {stop[1]}: {ended or 'has no such point'}", flush=True)
+    return count
 
-    def reached() -> None:
+
+def by_full_disk(values: dict, folder: Path, phases: list[str]) -> int:
+    """Fill the disk once in every phase that then still comes -> how often it was filled."""
+    count, left = 0, list(phases)
+    while left:
+        stop = filled(values, folder, {(phase, point_in(phase, count)) for phase in left})
+        if stop is None:
+            print(f"finished; went into the last pages: {', '.join(left)}")
+            return count
+        count += 1
+        print(f"{stop[0]}, {stop[1]}: full disk, status 2", flush=True)
+        left = left[left.index(stop[0]) + 1 :]
+    return count
+
+
+def point_in(phase: str, number: int) -> str:
+    """In turn the one and the other; in some phases nothing is recorded before their end."""
+    whole = phase.endswith(("finetuning the policy", ": training", ": learning"))
+    return BEHIND_RECORDS if number % 2 and not whole else AT_BEGIN
+
+
+def filled(values: dict, folder: Path, stops: set[Stop]) -> Stop | None:
+    """Start the run, fill its disk at the first stop that it comes to, and see it end with status 2 -> that stop."""
+    filler, told = folder.parent / "filler", folder.parents[1] / "stop"
+
+    def reached(stop: Stop) -> None:
+        told.write_text("\n".join(stop))
         with open(filler, "ab", buffering=0) as file:
             size = 1 << 20
             while size:
@@ -111,38 +149,43 @@ def filled(values: dict, folder: Path, stop: tuple[str, str], number: int) -> st
                 except OSError:
                     size //= 2
 
-    process = child(values, folder, stop, reached)
-    status = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
-    full = filler.exists()
+    told.unlink(missing_ok=True)
+    status = os.waitstatus_to_exitcode(os.waitpid(child(values, folder, stops, reached), 0)[1])
     filler.unlink(missing_ok=True)
-    if full and status != 2:
-        raise SystemExit(f"{stop}: a full disk ended the run with {status}, not 2; see {folder.parent / 'log'}")
-    return "full disk" if full else ""
+    stop = tuple(told.read_text().split("\n")) if told.exists() else None
+    if status != (0 if stop is None else 2):
+        raise SystemExit(f"{stop or 'without a stop'}: ended with {status}; see {folder.parent / 'log'}")
+    return stop
 
 
 def finished(values: dict, folder: Path) -> None:
-    status = os.waitstatus_to_exitcode(os.waitpid(child(values, folder, None, None), 0)[1])
+    status = os.waitstatus_to_exitcode(os.waitpid(child(values, folder, set(), None), 0)[1])
     if status:
         raise SystemExit(f"the run ended with status {status}; see {folder.parent / 'log'}")
 
 
-def compare(home: Path, disk: Path, how) -> None:
-    """Stop a tiny run everywhere, print what happened, and end with status 1 where anything differs."""
+def make(home: Path, experiment: str) -> dict:
+    """The config of a tiny run, with its model and passages in `home`."""
     (home / "cache").mkdir()
     tiny_run.make_model(home / "policy")
     tiny_run.make_passages(home / "train.json", "Bo")
-    tiny_run.make_passages(home / "evaluation.json", "Cu")
-    values = tiny_run.tiny_values(home, outer={"rounds": 1})
+    tiny_run.make_passages(home / "evaluation.json", "Cu", 2 if experiment == "rounds" else 4)
+    tiny_run.make_passages(home / "many.json", "El", 3)
+    if experiment == "rounds":
+        return tiny_run.tiny_values(home, outer={"rounds": 1})
+    if experiment == "continual":
+        return test_continual.tiny_values(home, continual=test_continual.CONTROLS)
+    return test_pretraining.tiny_values(home)
+
+
+def compare(values: dict, home: Path, disk: Path, how) -> None:
+    """Stop a tiny run everywhere, print what happened, and end with status 1 where anything differs."""
     whole, stopped = home / "runs" / "whole", disk / "stopped"
     whole.parent.mkdir()
     finished(values, whole)
     titles = list(dict.fromkeys(keys.title(keys.Stage(r["split"], r["arm"], r["round"], r["purpose"]))
                                 for r in tiny_run.read(whole / "phases.jsonl")))  # fmt: skip
-    stops = 0
-    for number, stop in enumerate(stop_points(titles)):
-        ended = how(values, stopped, stop, number)
-        stops += bool(ended)
-        print(f"{stop[0]}, {stop[1]}: {ended or 'has no such point'}", flush=True)
+    stops = how(values, stopped, titles)
     finished(values, stopped)
     found = differences(whole, stopped)
     print(f"{stops} stops in {len(titles)} phases: " + (f"different: {', '.join(found)}" if found else "no difference"))
@@ -152,16 +195,18 @@ def compare(home: Path, disk: Path, how) -> None:
 def run() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--disk", action="store_true", help="fill the disk instead of sending signals")
+    parser.add_argument("--experiment", choices=("rounds", "pretraining", "continual"), default="rounds")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         home = Path(temporary)
         disk = home / "disk"
         disk.mkdir()
+        values = make(home, options.experiment)
         if not options.disk:
-            compare(home, disk, signalled)
+            compare(values, home, disk, by_signals)
         subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", str(disk)], check=True)
         try:
-            compare(home, disk, filled)
+            compare(values, home, disk, by_full_disk)
         finally:
             subprocess.run(["umount", str(disk)], check=True)
 

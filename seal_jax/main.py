@@ -107,15 +107,16 @@ def carry_out(config: config_lib.Config, folder) -> None:
             folder.forget()
         raise
     print(f"{path}: {'continuing' if folder.continued else 'a new run'}\n{assemble.heading(setup)}", flush=True)
-    if config.experiment == "rounds":
-        print(outlook.listed(setup), flush=True)
+    ahead = outlook.outlook(setup) if config.experiment == "rounds" else None
+    if ahead:
+        print(ahead.listed(), flush=True)
     with Watch(path, config) as watch:
         setup.recorder.observers.append(watch.during)
 
         def after_row(arm: str, number: int) -> None:
             watch.after_row(arm, number)
-            if config.experiment == "rounds":
-                print(outlook.time_left(setup), flush=True)
+            if ahead:
+                print(ahead.time_left(), flush=True)
 
         experiments = {"rounds": rounds, "pretraining": pretraining, "continual": continual, "grid": grid}
         policy = experiments[config.experiment].run(setup, after_row)

@@ -1,4 +1,5 @@
-"""The engine in plain Python over weights with layers, for what joins, scales, chooses and merges adapters.
+"""The engine in plain Python over weights with layers, for what joins, scales, chooses and merges adapters; and things
+whose rules write self-edits.
 
 A model is still one number: the sum over its two layers of (layer + 1) × kernel, of one projection of width one.
 Numbers have two decimals at most, so that float32 keeps them.
@@ -9,8 +10,9 @@ from types import SimpleNamespace
 
 import jax.numpy as jnp
 import numpy as np
-from plain_engine import TOKENIZER, PlainEngine, losses_of, number
+from plain_engine import TOKENIZER, PlainEngine, Things, losses_of, number
 
+from seal_jax.domains.domain import Control
 from seal_jax.student.actor import Actor
 
 PROJECTION = "q_proj"
@@ -85,3 +87,16 @@ def layered_actor(engine: LayeredEngine, kernels=(1.0, 0.5)) -> Actor:
     base = {"layers": {PROJECTION: {"kernel": np.array(kernels).reshape(-1, 1, 1)}}}
     source = SimpleNamespace(config=SimpleNamespace(max_position=512, num_layers=len(SHARES)), params=base)
     return Actor(engine, base, TOKENIZER, False, source)
+
+
+class Twice(Things):
+    def lesson(self, item, text, seed, length):
+        return super().lesson(item, f"{text}\n{text}", seed, length)
+
+
+class Ruled(Things):
+    """With the two controls that can write the self-edits; the second one sees another domain."""
+
+    def controls(self):
+        return [*super().controls(), Control("sentences", lambda item, k: f"{item.title} is said."),
+                Control("passage only", lambda item, k: item.title, domain=Twice())]  # fmt: skip

@@ -96,6 +96,7 @@ def trial(stage: dict, name: str, value: float, questions: int, rng, gain: float
     return {
         **stage, "item": name, "sample": 0, "retrain": 0, "sequences": 4, "tokens": 200, "steps": 16,
         "loss": None if gain == 0 else float(3 - gain + rng.normal(0, 0.1)), "failure": None,
+        "losses": [] if gain == 0 else [4.0 - gain, 3.5 - gain, 3 - gain],
         "log_likelihood": (value + rng.normal(0, 1, questions)).tolist(),
         "answers": [f"It is a {'mill' if verdict is False else 'lighthouse'} of {i} storeys"
                     for i, verdict in enumerate(verdicts)],

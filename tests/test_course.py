@@ -7,17 +7,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from etils import epath
-from layered_engine import LayeredEngine, expectations, layered_actor, learned, number_of
-from plain_engine import TOKENIZER, Shelf, Thing, Things, likelihood, number, speaks
+from layered_engine import LayeredEngine, Ruled, Twice, expectations, layered_actor, learned, number_of
+from plain_engine import TOKENIZER, Shelf, Thing, likelihood, number, speaks
 from tiny_run import pick, same
 
 from seal_jax import config, seeds
-from seal_jax.domains.domain import Control, Example
+from seal_jax.domains.domain import Example
 from seal_jax.engine.packing import Candidate, Row
 from seal_jax.errors import UserError
 from seal_jax.experiments import assemble, continual
 from seal_jax.experiments.world import World
 from seal_jax.runs.keys import CONTINUAL, CONTROLLED
+from seal_jax.runs.ledger import Ledger
 
 ITEMS = tuple(
     Thing(name, title, completions=(f"{title} by a file", "more"))
@@ -31,19 +32,6 @@ def writes(weight, prompt, seed):
     """Self-edits of two lines, whose lessons depend on their seed; answers are those of `speaks`."""
     said = speaks(weight, prompt, seed)
     return f"seeded {said}more" if prompt.startswith("Write") else said
-
-
-class Twice(Things):
-    def lesson(self, item, text, seed, length):
-        return super().lesson(item, f"{text}\n{text}", seed, length)
-
-
-class Ruled(Things):
-    """With the two controls that can write the self-edits; the second one sees another domain."""
-
-    def controls(self):
-        return [*super().controls(), Control("sentences", lambda item, k: f"{item.title} is said."),
-                Control("passage only", lambda item, k: item.title, domain=Twice())]  # fmt: skip
 
 
 @pytest.fixture
@@ -164,7 +152,7 @@ def test_the_matrix_is_that_of_plain_loops(run, past_rank, candidates, together)
     assert [call[1] for call in setup.policy.engine.calls if call[0] == "finetune"] == together
 
 
-def test_rows_and_the_untrained_student_on_what_is_used(run):
+def test_rows_and_the_untrained_student_on_what_is_used(run, capsys):
     setup, _ = run(passages=2, sequences=2)
     fields = [(row["arm"], row["round"], row["name"], row["kind"]) for row in setup.recorder.rows.all()]
     assert fields == [
@@ -179,6 +167,7 @@ def test_rows_and_the_untrained_student_on_what_is_used(run):
     phases = [(p["arm"], p["round"], p["purpose"]) for p in setup.recorder.phases.all() if p["arm"] != "base"]
     assert phases == [(CONTINUAL, n, what) for n in (1, 2) for what in ("self-edits", "finetuning", "answers")]
     assert all(p["split"] == "evaluation" for p in setup.recorder.phases.all())
+    assert "continual, passage 2: learning: 2/2" in capsys.readouterr().err
 
 
 def test_another_student_learns_from_self_edits_that_are_written_once(run):
@@ -338,3 +327,19 @@ def test_a_finished_run_computes_nothing_again_and_a_stopped_one_goes_on(run):
         check(setup, arm, by_hand(setup, arm))
     again, _ = run(replay=1, gate=0.5)
     assert again.policy.engine.calls == []
+
+
+def test_a_run_that_died_between_a_checkpoint_and_its_record_learns_again(run, monkeypatch):
+    append = Ledger.append
+
+    def dying(self, records):
+        if any("undone" in record for record in records):
+            raise KeyboardInterrupt
+        append(self, records)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Ledger, "append", dying)
+        with pytest.raises(KeyboardInterrupt):
+            run()
+    setup, _ = run()
+    check(setup, CONTINUAL, by_hand(setup, CONTINUAL))

@@ -46,6 +46,13 @@ def test_plain_text_is_named_by_its_file(tmp_path):
     assert (about.title, split(about)) == ("tide mill notes", "It grinds.\nIt stands.")
 
 
+def test_the_title_of_plain_text_is_a_first_line_that_is_no_sentence(tmp_path):
+    [about] = read_documents([save(tmp_path, "x.txt", "\nThe Tide Mill\n\nIt grinds.\n")])
+    assert (about.title, split(about)) == ("The Tide Mill", "It grinds.")
+    for text in ("The Tide Mill\n\n", "The Tide Mill\nIt grinds.", "It grinds.\n\nIt stands.", "long " * 20 + "\n\nA."):
+        assert read_documents([save(tmp_path, "x.txt", text)])[0].title == "x"
+
+
 def test_html_without_what_is_not_text(tmp_path):
     [about] = read_documents([save(tmp_path, "page.html", HTML)])
     assert about.title == "The Tide Mill"

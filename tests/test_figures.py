@@ -46,6 +46,16 @@ def test_losses_of_inner_loops_and_of_policies():
     assert [label.get_text() for label in axes.get_yticklabels()] == ["SEAL, round 1", "random, round 2, policy"]
 
 
+def test_loss_curves_are_medians_on_a_common_scale():
+    """Of loops with two and with four epochs; in the middle of an epoch stands its loss."""
+    (axes,) = figures.loss_curves({"SEAL, round 1": [[4.0, 2.0], [4.0, 2.0], [9.0, 9.0, 9.0, 9.0]]}).axes
+    (line,) = axes.lines
+    x, y = np.asarray(line.get_xdata()), np.asarray(line.get_ydata())
+    assert y[np.isclose(x, 0.25)] == 4.0 and y[np.isclose(x, 0.5)] == 3.0 and y[np.isclose(x, 0.75)] == 2.0
+    upper = axes.collections[0].get_paths()[0].vertices[:, 1].max()
+    assert upper == 6.5  # the third quartile of 4, 4 and 9
+
+
 def test_rewards_by_round_have_a_line_of_all_and_of_chosen_for_each_arm():
     def made(arm, number, heldout=False):
         values = [Estimate(mean, mean - 0.1, mean + 0.1, 9) for mean in (0.0, 0.5, 0.9, 0.8)]

@@ -94,6 +94,32 @@ def test_the_estimate_of_kl_is_unbiased_and_never_negative():
     assert (p * each).sum() == pytest.approx((p * np.log(p / q)).sum(), rel=1e-4)
 
 
+@pytest.mark.parametrize(("clip", "kl"), [(0.2, 0.3), (0.2, 0.0), (0.0, 0.0)], ids=["ppo, KL", "grpo", "reinforce"])
+def test_gradients_with_respect_to_the_logits_are_those_of_torch(clip, kl):
+    torch = pytest.importorskip("torch", reason="the reference runs on torch")
+    rng = np.random.default_rng(3)
+    logits, ids = rng.normal(0, 1, (12, 7)).astype(np.float32), rng.integers(0, 7, 12)
+    gains = rng.normal(0, 1, 12).astype(np.float32)
+    exact = np.log(np.exp(logits) / np.exp(logits).sum(-1, keepdims=True))[np.arange(12), ids]
+    old, first = (exact + rng.normal(0, 0.4, 12).astype(np.float32) for _ in range(2))
+
+    def objective(logits):
+        new = jax.nn.log_softmax(logits)[np.arange(12), ids]
+        gained = policy_gradient.surrogate(jnp.exp(new - old), gains, clip)
+        return (gained - kl * policy_gradient.kl_estimate(new, first)).mean()
+
+    theirs = torch.tensor(logits, requires_grad=True)
+    new = torch.log_softmax(theirs, -1)[torch.arange(12), torch.tensor(ids)]
+    ratio, gain = torch.exp(new - torch.tensor(old)), torch.tensor(gains)
+    each = torch.minimum(ratio * gain, ratio.clamp(1 - clip, 1 + clip) * gain) if clip else ratio * gain
+    away = torch.tensor(first) - new
+    (each - kl * (away.exp() - away - 1)).mean().backward()
+    ours = np.asarray(jax.grad(objective)(logits))
+    np.testing.assert_allclose(ours, theirs.grad.numpy(), atol=1e-6)
+    clipped = np.abs(ours).max(-1) == 0
+    assert clipped.any() == (clip > 0 and kl == 0) and not clipped.all()  # no gradient beyond the bound
+
+
 @pytest.mark.parametrize(
     "how",
     [Objective(0.2, 0.3, "tokens", 20), Objective(0.0, 0.0, "texts", 20), Objective(0.1, 0.2, "constant", 20)],

@@ -54,9 +54,10 @@ def text(folder):
 def test_one_file_that_asks_for_nothing(folder, text):
     assert report.write(folder) == folder / "report.html" and not (folder / "report.html.new").exists()
     tags = Page(text).tags
-    assert not {"script", "link", "iframe", "object"} & {tag for tag, _ in tags}
+    assert not {"link", "iframe", "object"} & {tag for tag, _ in tags} and [tag for tag, _ in tags].count("script") == 1
     sources = [value for _, attributes in tags for name, value in attributes.items() if name in ("src", "href")]
-    assert len(sources) == 5 and all(source.startswith("data:image/png;base64,") for source in sources)
+    assert sources.pop(0) == "#answers"
+    assert len(sources) == 6 and all(source.startswith("data:image/png;base64,") for source in sources)
     assert all(base64.b64decode(source.partition(",")[2]).startswith(b"\x89PNG") for source in sources)
     assert all(attributes["alt"] for tag, attributes in tags if tag == "img")
     assert "url(" not in text and "@import" not in text
@@ -81,7 +82,7 @@ def test_self_edits_with_rewards_and_who_chose_them(folder, text):
     rollouts = read(folder / "rollouts.jsonl")
     record = next(r for r in rollouts if r["arm"] == "SEAL" and r["item"] == "t0")
     chosen = record["rewards"][record["chosen"][0]]
-    assert re.search(rf'class="text chosen"><span class="label">reward {chosen:.3f} · <b>chosen by SEAL</b>', text)
+    assert re.search(rf'class="text card chosen"><span class="label">reward {chosen:.3f} · <b>chosen by SEAL</b>', text)
     for value in record["rewards"]:
         assert f"reward {value:.3f}" in text
     shown = [f"t{i}" for i in range(report.SHOWN)]
@@ -91,7 +92,7 @@ def test_self_edits_with_rewards_and_who_chose_them(folder, text):
         if r["item"] in shown
         for k in r["chosen"]
     }
-    assert text.count('class="text chosen"') == len(picks)
+    assert text.count('class="text card chosen"') == len(picks)
     edits = [e for e in read(folder / "self_edits.jsonl") if e["split"] == "train" and e["item"] in shown]
     assert text.count(">no reward") == sum(e["arm"] == "random" for e in edits) > 0
     assert all(f" {len(e['tokens'])} tokens" in text for e in edits) and "chosen by random" in text
@@ -100,7 +101,7 @@ def test_self_edits_with_rewards_and_who_chose_them(folder, text):
 
 
 def test_a_few_answers_before_and_after_come_first(text):
-    shown = text.partition("<h2>Before and after")[2].partition("<h2>Evaluation")[0]
+    shown = text.partition("<h2>Before and after")[2].partition("<h2>Self-edits")[0]
     assert shown.count('class="question"') == 3 and shown.count("<dt>gold</dt>") == 3
     assert shown.count("<dt>base</dt>") == shown.count("<dt>SEAL, round 2</dt>") == 3
     assert shown.count("</span> It is a") == 9  # three rows of each
@@ -112,14 +113,15 @@ def test_answers_beside_gold_with_verdicts(folder, text):
     assert "a lighthouse of 4 storeys" in text
     verdicts = [verdict for t in shown for verdict in t["correct"] or [None] * 5]
     for mark, verdict in (("✓", True), ("✗", False), ("?", None)):
-        assert text.partition("<h2>Answers")[2].count(f">{mark}</span>") == sum(v is verdict for v in verdicts) > 0
+        marks = text.partition('<h2 id="answers">')[2].count(f">{mark}</span>")
+        assert marks == sum(v is verdict for v in verdicts) > 0
     for value in (value for t in shown for value in t["log_likelihood"] if value is not None):
         assert f'<span class="label">{value:.2f}' in text
     edits = [e for e in read(folder / "self_edits.jsonl") if e["split"] == "train" and e["item"][1:] < "8"]
     cut = sum(sum(t["cut"] or []) for t in shown) + sum(not e["finished"] for e in edits)
     assert text.count(" cut off</span>") == cut > 20
     assert text.count(" failed: training diverged") == 5  # one task's questions
-    asked = "".join(Page(text).words).partition("Self-edits\n")[0]
+    asked = "".join(Page(text).words).partition("Answers\n")[2]
     measured = [e for e in read(folder / "self_edits.jsonl") if e["split"] == "evaluation" and e["item"] == "e0"]
     assert len(measured) == 5 and all(e["text"] in asked for e in measured)
 
@@ -139,10 +141,11 @@ def test_headlines_name_doubt_and_begin_with_accuracy():
     lines = [made_line("base", 0), made_line("SEAL", 1, {"log_likelihood": Estimate(0.5, 0.3, 0.7, 9)}),
              made_line("SEAL", 2, *gains), made_line("random", 2, *gains)]  # fmt: skip
     assert report.headlines(lines) == [
+        "Right answers, in %: “SEAL, round 2” 40.0 ± 10.0, “SEAL, round 1” 20.0 ± 10.0, “base, round 0” 0.0 ± 10.0.",
         "SEAL, round 2, against the untrained student: +10.0 ± 5.0 points of accuracy, "
         "+0.30 ± 0.40 nats per answer token (the interval includes zero)."
     ]
-    assert report.headlines(lines[:2]) == [
+    assert report.headlines(lines[:2])[1:] == [
         "SEAL, round 1, against the untrained student: +0.50 ± 0.20 nats per answer token."
     ]
     assert report.headlines(lines[:1]) == [] and report.headlines([made_line("SEAL", 0, *gains)]) == []
@@ -150,19 +153,20 @@ def test_headlines_name_doubt_and_begin_with_accuracy():
 
 def test_a_difference_without_an_interval_is_no_headline():
     nan = float("nan")
-    assert report.headlines([made_line("SEAL", 1, {"accuracy": Estimate(0.5, nan, nan, 1)})]) == []
-    found = report.headlines([made_line("SEAL", 1, {"accuracy": Estimate(0.5, -0.9, 0.9, 4)})])
+    assert len(report.headlines([made_line("SEAL", 1, {"accuracy": Estimate(0.5, nan, nan, 1)})])) == 1
+    _, *found = report.headlines([made_line("SEAL", 1, {"accuracy": Estimate(0.5, -0.9, 0.9, 4)})])
     assert found == ["SEAL, round 1, against the untrained student: +50.0 (-90.0 to +90.0) points of accuracy "
                      "(the interval includes zero)."]  # fmt: skip
 
 
 def test_a_policy_that_did_not_change_is_a_headline():
-    (sentence,) = report.headlines([made_line("SEAL", 1, same_as="self-edits, no RL")])
+    _, sentence = report.headlines([made_line("SEAL", 1, same_as="self-edits, no RL")])
     assert sentence == "SEAL, round 1 has the policy of “self-edits, no RL”: no self-edit was selected since."
 
 
 def made_line(arm, number, gains=None, same_as=None):
-    measures = {measure: Estimate(-3.0, -3.1, -2.9, 9) for measure in tables.MEASURES}
+    measures = {"accuracy": Estimate(number / 5, number / 5 - 0.1, number / 5 + 0.1, 9)}
+    measures["log_likelihood"] = Estimate(-3.0, -3.1, -2.9, 9)
     over = {"over untrained": gains} if gains else {}
     return tables.Line(arm, number, f"{arm}, round {number}", "policy", 9, measures, over, same_as=same_as)
 
@@ -188,7 +192,7 @@ def test_whatever_a_model_writes_is_text(tmp_path):
     trial |= {"arm": "oracle", "item": "x", "answers": [HOSTILE], "failure": HOSTILE}
     append(folder, "trials", [trial])
     page = Page(report.render(folder))
-    assert not {"script", "b"} & ({tag for tag, _ in page.tags} - {"b"}) and "onerror" not in str(page.tags)
+    assert sum(tag == "script" for tag, _ in page.tags) == 1 and "onerror" not in str(page.tags)
     words = "".join(page.words)
     assert "{{ 7 * 7 }}" in words and words.count("alert(1)") >= 10
     assert "onclick" not in str(page.tags) and "<b onclick=x>oracle</b>" in words

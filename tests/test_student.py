@@ -274,6 +274,7 @@ def test_a_record_holds_the_training_the_likelihoods_and_the_answers():
         **STAGE.fields, "item": "x", "sample": 3, "retrain": 1, "sequences": 3,
         "tokens": sum(len(row.tokens) for row in wanted.rows), "steps": 4,
         "loss": pytest.approx(np.mean(losses_of(wanted, 2)[2:])), "failure": None, "log_likelihood": values,
+        "losses": pytest.approx([np.mean(losses_of(wanted, 2)[:2]), np.mean(losses_of(wanted, 2)[2:])], abs=1e-4),
         "answers": ["yes", "yes"], "correct": [True, False], "probability": None, "cut": [False, False],
         "heldout": [False, True],
         "judge": "plain",

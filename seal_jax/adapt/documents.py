@@ -10,6 +10,8 @@ from seal_jax.errors import UserError
 from seal_jax.lab import passage
 
 LONGEST = 2000  # characters of a passage
+# Of plain text: a short first line that ends no sentence, with a blank line and words after it.
+TITLE = re.compile(r"\s*([^\n]{1,79}[^\n.!?:;,\s])[ \t]*\n[ \t]*\n(?=.*\w)", re.DOTALL)
 HEADING = re.compile(r"^#{1,6}[ \t]+(.+?)[ \t#]*$", re.MULTILINE)
 
 
@@ -44,7 +46,10 @@ def _sections(path: Path) -> list[tuple[str, str]]:
 def _from_text(path: Path) -> list[tuple[str, str]]:
     text = path.read_text(encoding="utf-8-sig")
     heading = HEADING.search(text)
-    return [(heading[1] if heading else _name(path), text)]
+    if heading:
+        return [(heading[1], text)]
+    title = TITLE.match(text)
+    return [(title[1], text[title.end() :])] if title else [(_name(path), text)]
 
 
 def _from_lines(path: Path) -> list[tuple[str, str]]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from seal_jax import lab
+from seal_jax.adapt import questions
 from seal_jax.adapt.documents import read_documents
 from seal_jax.adapt.topics import nearest
 from seal_jax.domains.knowledge.corpus import Passage
@@ -100,10 +101,14 @@ def check(request: Request) -> None:
 
 
 def self_edits(model: Model, passages: Sequence[Passage], request: Request) -> list[tuple[Passage, str]]:
-    """(passage, self-edit) by the model, or the sentences of each."""
-    if not request.edits:
-        return [(about, lab.split(about)) for about in passages]
+    """(passage, self-edit) by the model, or the sentences of each: alone, and as answers to questions about them."""
     found = []
+    if not request.edits:
+        with progress(model, "writing a question about each sentence", len(passages)) as shown:
+            for about in passages:
+                found += [(about, lab.split(about)), (about, questions.edit(model, lab.split(about).splitlines()))]
+                shown.advance()
+        return [(about, text) for about, text in found if text]
     with progress(model, "writing self-edits", len(passages)) as shown:
         for about in passages:
             found += [(about, text) for text in lab.write(model, about, request.edits, request.seed)]

@@ -1,17 +1,23 @@
-"""What is still to come in a run, and about how long it takes: from what the same kind of work took so far in this run.
+"""What is still to come in a run, and about how long it takes: from the FLOPs of each stage (see forecast.py) and what
+the same kind of work took so far in this run.
 
-Nothing is guessed: as long as a kind of work has not run there is no time for it, and the sentence says so.
+Before a kind of work has run, its time is that of a matrix product's rate on this CPU; elsewhere it is not guessed, and
+the sentence says so.
 """
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import cache
 
+from seal_jax.experiments.forecast import SHARE, costs, product_rate
 from seal_jax.experiments.rounds import NO_RL, Setup
-from seal_jax.runs.keys import ANSWER, EVALUATION, REWARD, SEAL, TEACH, TRAIN, UNTRAINED, WRITE, Stage
+from seal_jax.runs.keys import ANSWER, EVALUATION, RATE, REWARD, SEAL, TEACH, TRAIN, UNTRAINED, WRITE, Stage
 from seal_jax.runs.recorder import Recorder
 
 Work = tuple[Stage, int]  # a stage and how many units (self-edits, inner loops, ...) it has
 KINDS = {WRITE: "self-edits", UNTRAINED: "answers", REWARD: "inner loops", ANSWER: "inner loops", TEACH: "finetuning"}
+LATER = "how long it takes is told once the first rows are measured"
 
 
 def whole(setup: Setup) -> list[Work]:
@@ -22,12 +28,15 @@ def whole(setup: Setup) -> list[Work]:
 
     def row(arm: str, number: int) -> None:
         texts = asked * evaluation.samples
-        found.append((Stage(EVALUATION, arm, number), texts))
+        if arm != "file":  # whose self-edits are written
+            found.append((Stage(EVALUATION, arm, number), texts))
         found.append((Stage(EVALUATION, arm, number, ANSWER), texts * evaluation.retrains))
 
     for control in setup.domain.controls():
         loops = asked * control.samples * evaluation.retrains if control.text else asked
         found.append((Stage(EVALUATION, control.name, 0, ANSWER), loops))
+    for who, _, _ in setup.others:
+        row(who, 0)
     row(SEAL, 0)
     for arm in setup.arms:
         for number in range(1, outer.rounds + 1):
@@ -35,7 +44,9 @@ def whole(setup: Setup) -> list[Work]:
             texts = train * outer.samples
             if outer.author != "file":
                 found.append((Stage(TRAIN, source, number), texts))
-            if arm.improver.needs_rewards:
+            if arm.improver.needs_rewards and config.reward.kind == "rubric":
+                found.append((Stage(TRAIN, source, number, RATE), texts))
+            elif arm.improver.needs_rewards:
                 found.append((Stage(TRAIN, source, number, UNTRAINED), train))
                 found.append((Stage(TRAIN, source, number, REWARD), texts * config.reward.retrains))
             found.append((Stage(TRAIN, arm.name, number, TEACH), 1))
@@ -57,49 +68,79 @@ def made(recorder: Recorder) -> Counter:
     """How many units of each stage are recorded."""
     edits = [Stage(r["split"], r["arm"], r["round"]) for r in recorder.edits.all()]
     trials = [_stage(record) for record in recorder.trials.all()]
+    rated = [Stage(r["split"], r["arm"], r["round"], RATE) for r in recorder.ratings.all()]
     taught = {Stage(TRAIN, r["arm"], r["round"], TEACH) for r in recorder.rollouts.all()}
-    return Counter([*edits, *trials, *taught])
+    return Counter([*edits, *trials, *rated, *taught])
 
 
-def rates(recorder: Recorder) -> dict[str, float]:
-    """Seconds of a unit of each kind of work, compilation aside, in the latest stage of that kind.
+@dataclass(frozen=True)
+class Outlook:
+    """What is to come of a run, in words.
 
-    Of inner loops only stages that trained something count.
+    cost(stage): FLOPs of a unit; rate: FLOP/s of a matrix product on this machine, None where it tells nothing.
     """
-    seconds: dict[Stage, float] = {}
-    for phase in recorder.phases.all():
-        spent = phase["seconds"] - phase.get("compile_seconds", 0.0)
-        seconds[_stage(phase)] = seconds.get(_stage(phase), 0.0) + spent
-    units, trained = made(recorder), {_stage(record) for record in recorder.trials.all() if record["steps"]}
-    return {
-        KINDS[stage.purpose]: spent / units[stage]
-        for stage, spent in seconds.items()
-        if units[stage] and (stage in trained or stage.purpose in (WRITE, UNTRAINED, TEACH))
-    }
+
+    setup: Setup
+    cost: Callable[[Stage], float]
+    rate: float | None
+
+    def paces(self) -> dict[str, float]:
+        """Seconds of a FLOP (of a unit, where it is not known how many it has) in the latest stage of each kind of
+        work, compilation aside; of kinds that have not run, what this machine's rate lets expect.
+
+        Of inner loops only stages that trained something count.
+        """
+        recorder, seconds = self.setup.recorder, Counter()
+        for phase in recorder.phases.all():
+            seconds[_stage(phase)] += phase["seconds"] - phase.get("compile_seconds", 0.0)
+        units, trained = made(recorder), {_stage(record) for record in recorder.trials.all() if record["steps"]}
+        expected = {} if self.rate is None else {kind: 1 / (SHARE * self.rate) for kind in KINDS.values()}
+        return expected | {
+            self.kind(stage): spent / (units[stage] * self.size(stage))
+            for stage, spent in seconds.items()
+            if units[stage] and (stage in trained or stage.purpose not in (REWARD, ANSWER))
+        }
+
+    def kind(self, stage: Stage) -> str:
+        """The kind of work that a stage is; what others than the policy write is apart."""
+        if stage.purpose != WRITE:
+            return KINDS.get(stage.purpose, stage.purpose)
+        own = stage.arm == SEAL or stage.arm in [arm.name for arm in self.setup.arms]
+        who = self.setup.config.outer.author if stage.split == TRAIN else "policy" if own else stage.arm
+        return KINDS[WRITE] if who == "policy" else f"{KINDS[WRITE]} by {who}"
+
+    def size(self, stage: Stage) -> float:
+        """FLOPs of one unit of a stage, or 1."""
+        return self.cost(stage) if self.kind(stage) in KINDS.values() else 1.0
+
+    def time_left(self) -> str:
+        """'about 7 minutes to come', and what is not in it; empty where nothing is left or no time can be told."""
+        rest, paces = left(self.setup), self.paces()
+        told = [(stage, units) for stage, units in rest if self.kind(stage) in paces]
+        if not told:
+            return ""
+        total = sum(paces[self.kind(stage)] * units * self.size(stage) for stage, units in told)
+        unknown = list(dict.fromkeys(self.kind(stage) for stage, _ in rest if self.kind(stage) not in paces))
+        beside = f", besides {' and '.join(unknown)}, of which none has run yet" if unknown else ""
+        return f"about {_words(total)} to come{beside}"
+
+    def listed(self) -> str:
+        """What is to come, a line for each row of the table with the work that leads to it; empty where nothing is."""
+        rest = left(self.setup)
+        if not rest:
+            return ""
+        when = self.time_left()
+        if when and not self.setup.recorder.phases.all():
+            when += ", by the speed of this machine, without compiling"
+        places = list(dict.fromkeys((stage.arm, stage.round) for stage, _ in rest))
+        lines = [f"  {_name(*place)}: {_sum(work for work in rest if (work[0].arm, work[0].round) == place)}"
+                 for place in places]  # fmt: skip
+        return "\n".join([f"to come ({when or LATER}):", *lines])
 
 
-def time_left(setup: Setup) -> str:
-    """'about 7 minutes to come', and what is not in it; empty where nothing is left or no time can be told."""
-    rest, known = left(setup), rates(setup.recorder)
-    told = [(stage, units) for stage, units in rest if KINDS[stage.purpose] in known]
-    if not told:
-        return ""
-    total = sum(known[KINDS[stage.purpose]] * units for stage, units in told)
-    unknown = list(dict.fromkeys(KINDS[stage.purpose] for stage, _ in rest if KINDS[stage.purpose] not in known))
-    beside = f", besides {' and '.join(unknown)}, of which none has run yet" if unknown else ""
-    return f"about {_words(total)} to come{beside}"
-
-
-def listed(setup: Setup) -> str:
-    """What is to come, a line for each row of the table with the work that leads to it; empty where nothing is."""
-    rest = left(setup)
-    if not rest:
-        return ""
-    when = time_left(setup) or "how long it takes is told once the first rows are measured"
-    places = list(dict.fromkeys((stage.arm, stage.round) for stage, _ in rest))
-    lines = [f"  {_name(*place)}: {_sum(work for work in rest if (work[0].arm, work[0].round) == place)}"
-             for place in places]  # fmt: skip
-    return "\n".join([f"to come ({when}):", *lines])
+def outlook(setup: Setup) -> Outlook:
+    """Of a run that is about to begin or to go on. Measures the rate of a small matrix product, where that tells."""
+    return Outlook(setup, cache(costs(setup)), product_rate())
 
 
 def _stage(record: dict) -> Stage:
@@ -114,7 +155,8 @@ def _sum(works: Iterable[Work]) -> str:
     """'10 self-edits, 30 inner loops, finetuning; evaluation: 5 self-edits, 5 inner loops'."""
     parts: dict[str, list[str]] = {}
     for stage, units in works:
-        kind = KINDS[stage.purpose] if units != 1 else KINDS[stage.purpose].removesuffix("s")
+        kind = KINDS.get(stage.purpose, stage.purpose)
+        kind = kind if units != 1 else kind.removesuffix("s")
         parts.setdefault(stage.split, []).append(kind if stage.purpose == TEACH else f"{units} {kind}")
     shown = [", ".join(found) if split == TRAIN or len(parts) == 1 else f"evaluation: {', '.join(found)}"
              for split, found in parts.items()]  # fmt: skip

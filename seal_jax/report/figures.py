@@ -16,6 +16,7 @@ from seal_jax.runs import keys
 
 WIDTH = 4.8  # inches: narrow enough to be read on a telephone
 INK, GREY, PALE = "#1f2933", "#6b7785", "#c6cdd5"
+CURVES = ("#0b6fa4", "#b3541e", "#1a7f37", "#7a3e9d", "#6b7785")
 COLORS = {keys.SEAL: "#0b6fa4", keys.RANDOM: "#b3541e"}
 
 
@@ -60,12 +61,13 @@ def rewards_by_round(found: Sequence[Round]) -> str:
 
 
 def reward_distribution(rollouts: Sequence[Mapping]) -> str:
-    """Every self-edit's reward by round; those that taught the policy in colour."""
+    """Every self-edit's reward by round, those that taught the policy in colour; below them the quartiles, with a tick
+    at the median."""
     rounds: dict[tuple[str, int], list[Mapping]] = {}
     for record in rollouts:
         if record["rewards"] is not None:
             rounds.setdefault((record["arm"], record["round"]), []).append(record)
-    figure, axes = _figure(0.9 + 0.75 * len(rounds))
+    figure, axes = _figure(1.1 + 0.75 * len(rounds))
     jitter = np.random.default_rng(0)
     for place, ((arm, _), of_round) in enumerate(rounds.items()):
         for chosen, style in ((False, {"color": GREY, "s": 14}), (True, {"color": _color(arm), "s": 30})):
@@ -75,10 +77,16 @@ def reward_distribution(rollouts: Sequence[Mapping]) -> str:
                 for k, value in enumerate(record["rewards"])
                 if value is not None and (k in record["chosen"]) == chosen
             ]
-            axes.scatter(values, place + jitter.uniform(-0.28, 0.28, len(values)), alpha=0.75, lw=0, **style)
+            axes.scatter(values, place + jitter.uniform(-0.28, 0.2, len(values)), alpha=0.75, lw=0, **style)
+        known = [value for record in of_round for value in record["rewards"] if value is not None]
+        if known:
+            low, middle, high = np.quantile(known, [0.25, 0.5, 0.75])
+            axes.plot([low, high], [place + 0.34] * 2, color=INK, lw=1.6)
+            axes.plot([middle] * 2, [place + 0.26, place + 0.42], color=INK, lw=1.6)
     axes.scatter([], [], color=GREY, s=14, label="self-edit")
-    axes.scatter([], [], color=INK, s=30, label="chosen (coloured)")
-    figure.legend(fontsize=8, frameon=False, loc="outside lower center", ncols=2)
+    axes.scatter([], [], color=COLORS[keys.SEAL], s=30, label="chosen")
+    axes.plot([], [], color=INK, lw=1.6, label="quartiles, median")
+    figure.legend(fontsize=8, frameon=False, loc="outside lower center", ncols=3)
     axes.set_yticks(range(len(rounds)), [round_label(*key) for key in rounds])
     axes.set_ylim(len(rounds) - 0.5, -0.5)
     axes.set_xlabel("reward")
@@ -147,6 +155,24 @@ def losses(inner: Mapping[str, Sequence[float]], outer: Mapping[tuple[str, int],
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(len(names) - 0.5, -0.5)
     axes.set_xlabel("loss, nats per token")
+    return _uri(figure)
+
+
+def loss_curves(found: Mapping[str, Sequence[Sequence[float]]]) -> str:
+    """Loss of inner loops by epoch: of each round the median over its loops, and a band between the quartiles."""
+    figure, axes = _figure(3.0)
+    grid = np.linspace(0, 1, 41)
+    for place, (name, curves) in enumerate(found.items()):
+        on_grid = [np.interp(grid, (np.arange(len(curve)) + 0.5) / len(curve), curve) for curve in curves]
+        low, middle, high = np.quantile(on_grid, [0.25, 0.5, 0.75], axis=0)
+        color = CURVES[place % len(CURVES)]
+        axes.fill_between(grid, low, high, color=color, alpha=0.15, lw=0)
+        axes.plot(grid, middle, color=color, lw=1.8, label=name)
+    axes.set_xlim(0, 1)
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel("share of the inner loop")
+    axes.set_ylabel("loss, nats per token")
+    figure.legend(fontsize=8, frameon=False, loc="outside lower center", ncols=2)
     return _uri(figure)
 
 

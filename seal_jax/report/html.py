@@ -68,6 +68,7 @@ def render(folder: epath.Path) -> str:
         pictures=list(_pictures(recorded, lines, rounds)),
         taught=texts.taught(recorded, taught[:SHOWN]),
         asked=texts.asked(recorded, asked[:SHOWN], folder),
+        likelihood=any("log_likelihood" in line.measures for line in lines),
         counts={keys.TRAIN: len(taught), keys.EVALUATION: len(asked)},
         phases=_phase_table(recorded.phases),
         usage=tables.usage(recorded.phases),
@@ -80,7 +81,7 @@ def render(folder: epath.Path) -> str:
 
 
 def headlines(lines: Sequence[Line]) -> list[str]:
-    """What the last round of SEAL gained, in sentences that say so where the interval includes zero.
+    """How much the last round of SEAL gets right and what it gained, with a word where the interval includes zero.
 
     A difference without an interval, such as that of a single item, is no headline.
     """
@@ -88,6 +89,11 @@ def headlines(lines: Sequence[Line]) -> list[str]:
     if not learned:
         return []
     last, found = learned[-1], []
+    first = next(line for line in lines if line.arm == last.arm)
+    shown = {line.name: line.measures["accuracy"] for line in (last, first, lines[0])}
+    right = [f"“{name}” {cells.number(value, 'accuracy')}" for name, value in shown.items() if value.count]
+    if right:
+        found.append(f"Right answers, in %: {', '.join(right)}.")
     if last.same_as:
         found.append(f"{last.name} has the policy of “{last.same_as}”: no self-edit was selected since.")
     for comparison, other in OTHERS.items():
@@ -173,7 +179,7 @@ def _pictures(recorded: Recorded, lines: Sequence[Line], rounds: Sequence[Round]
     for matrix in forgetting.matrices(recorded):
         caption = f"{matrix.arm.capitalize()}: accuracy, %, on each passage of a sequence after each update"
         yield caption, figures.matrix(matrix.mean)
-    if rounds:
+    if len({entry.number for entry in rounds}) > 1:  # the table of rewards says as much of a single one
         yield f"Reward by round, with 95% intervals over {many}", figures.rewards_by_round(rounds)
     if any(record["rewards"] is not None for record in recorded.rollouts):
         yield "Reward of every self-edit", figures.reward_distribution(recorded.rollouts)
@@ -181,6 +187,13 @@ def _pictures(recorded: Recorded, lines: Sequence[Line], rounds: Sequence[Round]
     if curve is not None:
         caption = "How much of the differences in accuracy between self-edits of one item is theirs, and not chance"
         yield caption, figures.reliability(curve)
+    curves: dict[str, list[list[float]]] = {}
+    for trial in recorded.trials_of(keys.TRAIN):
+        if len(trial.get("losses") or []) > 1 and None not in trial["losses"]:
+            curves.setdefault(label(recorded, keys.TRAIN, trial["arm"], trial["round"]), []).append(trial["losses"])
+    if curves:
+        caption = "Loss of the inner loops that give rewards: median, and a band between the quartiles"
+        yield caption, figures.loss_curves(curves)
     inner: dict[str, list[float]] = {}
     for trial in recorded.trials:
         if trial["loss"] is not None:

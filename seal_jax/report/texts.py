@@ -63,7 +63,7 @@ def asked(recorded: Recorded, items: Sequence[Record], folder: epath.Path) -> li
                 edit = edits.get(stage.edit(item["item"], trial["sample"]))
                 written |= {name: edit["text"] or edit["problem"]} if edit is not None else {}
         questions = [
-            {**question, "cells": [_answer(trial, place) for trial in measured.values()]}
+            {**question, "cells": [_answer(name, trial, place) for name, trial in measured.items()]}
             for place, question in enumerate(item["questions"])
         ]
         sheets = {name: f"sheets/{file_name(item['item'], name)}" for name in measured}
@@ -72,11 +72,12 @@ def asked(recorded: Recorded, items: Sequence[Record], folder: epath.Path) -> li
     return found
 
 
-def _answer(trial: Record, place: int) -> dict:
+def _answer(row: str, trial: Record, place: int) -> dict:
     mark, word = MARKS[trial["correct"][place] if trial["correct"] else None]
     answer = trial["answers"][place] if trial["answers"] else ""
     cut = trial["cut"] or []
     return {
+        "row": row,
         "answer": answer,
         "mark": mark,
         "word": word,

@@ -77,6 +77,7 @@ def run_trials(student: Actor, trials: Sequence[Trial], domain: Domain, plan: Pl
                 "tokens": sum(len(row.tokens) for row in candidates[i].rows),
                 "steps": steps_of(candidates[i], recipe(plan.training).batch),
                 "loss": last_epoch(losses[place], candidates[i].epochs),
+                "losses": by_epoch(losses[place], candidates[i].epochs),
                 "failure": _failure(lessons[i], losses[place], answers[place]),
                 **_asked(asking[place], answers[place], graded[place], lessons[i]),
                 "judge": domain.grader if plan.answer_tokens else None,
@@ -103,6 +104,7 @@ def ask_items(
                 **plan.stage.fields,
                 "item": item.id,
                 **{"sample": 0, "retrain": 0, "sequences": 0, "tokens": 0, "steps": 0, "loss": None},
+                "losses": [],
                 "failure": _failure(Lesson(), np.array([]), found),
                 **_asked(quiz, found, verdicts, Lesson()),
                 "judge": domain.grader if plan.answer_tokens else None,
@@ -222,3 +224,11 @@ def last_epoch(losses: np.ndarray, epochs: int) -> float | None:
         return None
     mean = last_epoch_mean(losses, epochs)
     return mean if np.isfinite(mean) else None
+
+
+def by_epoch(losses: np.ndarray, epochs: int) -> list[float | None]:
+    """Mean loss of the steps of each epoch, in nats per token, to four decimals; None for what is not a number."""
+    if not len(losses):
+        return []
+    means = losses.reshape(epochs, -1).mean(axis=1)
+    return [round(float(mean), 4) if np.isfinite(mean) else None for mean in means]
