@@ -29,13 +29,14 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("outer", "rewards", "authors", "student", "experiments")
 TESTS = (
     "select", "seeds", "rewards", "racing", "improvers", "rollouts", "authors", "student", "actor", "worlds", "loop",
-    "course", "lessons", "outlook", "reinforce", "rewarding", "rubric", "teacher", "writers", "writing",
+    "course", "grid", "lessons", "outlook", "reinforce", "rewarding", "rubric", "teacher", "writers", "writing",
 )  # fmt: skip
 # Which of them begin, by package or file; what breaks a file mostly breaks the tests that bear its name.
 FIRST = {
     "outer": ("improvers", "select", "rollouts", "loop"), "rewards": ("rewards", "racing"),
     "authors": ("authors", "writers"), "student": ("student", "actor"), "experiments": ("loop", "actor", "worlds"),
     "continual": ("course",), "course": ("course",), "endpoint": ("writers", "teacher"), "entigraph": ("writers",),
+    "grid": ("grid",), "knowledge": ("worlds",), "arc": ("worlds",), "forecast": ("outlook",),
     "outlook": ("outlook",), "past": ("course",), "policy_gradient": ("reinforce",), "pretraining": ("lessons",),
     "reinforce": ("reinforce",), "rewarding": ("rewarding",), "rubric": ("rubric",), "update": ("course",),
     "writing": ("writers", "writing"),

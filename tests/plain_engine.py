@@ -28,7 +28,8 @@ def number(*what) -> float:
 
 def trained(candidate, start: float) -> float:
     """The number of an adapter after its training, or of weights."""
-    return number([row.tokens for row in candidate.rows], candidate.seed, candidate.order, candidate.epochs, start)
+    how = candidate.seed, candidate.order, candidate.learning_rate, candidate.epochs
+    return number([row.tokens for row in candidate.rows], *how, start)
 
 
 def losses_of(candidate, batch: int) -> np.ndarray:

@@ -1,5 +1,7 @@
 """What is still to come: all that a run then records; its time from measurements, or this machine's speed."""
 
+from dataclasses import replace
+
 import pytest
 from plain_engine import plain_actor
 from test_loop import Rig
@@ -38,6 +40,8 @@ def test_what_is_announced_is_what_is_recorded(rig):
 def test_what_a_rubric_rates_and_what_others_write_is_announced(rig):
     reward = config_lib.defaults("knowledge")["reward"] | {"kind": "rubric"}
     reward["judge"] |= {"kind": "local", "model": "judge"}
+    written = tuple(replace(item, completions=("one", "two")) for item in rig.world.evaluation)
+    rig.world = replace(rig.world, evaluation=written)
     setup = rig.setup(reward=reward, outer={"rounds": 1, "random_control": False}, evaluation={"authors": ("file",)})
     announced = dict(outlook.whole(setup))
     assert Stage(TRAIN, SEAL, 1, RATE) in announced and Stage(TRAIN, SEAL, 1, REWARD) not in announced

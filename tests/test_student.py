@@ -333,7 +333,8 @@ def test_adapters_are_asked_about_several_items_each_without_training(likelihood
     for record, values, (answers, correct, heldout) in zip(sum(found, []), likelihoods, said, strict=True):
         assert record == {
             **STAGE.fields, "item": record["item"], "sample": 0, "retrain": 0, "sequences": 0, "tokens": 0, "steps": 0,
-            "loss": None, "failure": None, "log_likelihood": values, "answers": answers, "correct": correct,
+            "loss": None, "losses": [], "failure": None, "log_likelihood": values, "answers": answers,
+            "correct": correct,
             "probability": None, "cut": [False] * len(answers), "heldout": heldout, "judge": "plain",
         }  # fmt: skip
     [[bare]] = ask_items(student, replace(adapters, tree={"w": np.array([2.0])}, order=(0,)), [[ITEMS[1]]], Things(),

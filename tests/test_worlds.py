@@ -40,6 +40,30 @@ def test_questions_are_held_out_by_the_seed_of_the_run(home):
     assert len({str(held(seed)) for seed in range(6)}) > 1
 
 
+def other_values(home, experiment, **changes):
+    values = config.defaults("knowledge", experiment)
+    values["data"] |= {"evaluation": tiny_run.make_passages(home / "five.json", "Du", 5), "evaluation_items": 4}
+    values[experiment] |= changes
+    return values
+
+
+def test_other_experiments_ask_about_the_evaluation_alone(tmp_path):
+    world = knowledge.world(config.from_dict(other_values(tmp_path, "grid")))
+    assert (len(world.train), len(world.evaluation), world.note, world.neutral) == (0, 4, "", ())
+    world = knowledge.world(config.from_dict(other_values(tmp_path, "continual", passages=4)))
+    assert (len(world.train), len(world.evaluation), world.note) == (0, 4, "")
+    with pytest.raises(UserError, match="config.continual.passages: is 5, but config.data.evaluation gives 4"):
+        knowledge.world(config.from_dict(other_values(tmp_path, "continual", passages=5)))
+
+
+def test_passages_without_a_question_are_learned_and_not_asked_about(tmp_path):
+    world = knowledge.world(config.from_dict(other_values(tmp_path, "pretraining", questions=2)))
+    assert world.note == "" and sum(len(passage.questions) for passage in world.evaluation) == 2
+    assert all(passage.questions for passage in world.evaluation) and not any(p.questions for p in world.train)
+    contexts = {passage.context for passage in (*world.train, *world.evaluation)}
+    assert len(contexts) == len(world.train) + len(world.evaluation) == 4 and len(world.train) >= 2
+
+
 @pytest.fixture
 def tasks(tmp_path):
     """A file of ARC tasks: sides 2, 3 and 5."""
