@@ -283,7 +283,7 @@ def test_a_record_holds_the_training_the_likelihoods_and_the_answers():
 
 def test_likelihoods_alone_have_no_answers_and_no_judge():
     records, engine = run([Trial(ITEMS[0], "one")], plan=replace(PLAN, answer_tokens=0))
-    assert all(records["x", 0, 0][name] is None for name in ("answers", "correct", "cut", "judge"))
+    assert all(records["x", 0, 0][name] is None for name in ("answers", "correct", "cut", "judge", "probability"))
     assert engine.count("generate") == 0
 
 
@@ -301,6 +301,15 @@ def test_a_failure_says_why_and_its_answers_are_wrong():
     assert failed["failure"] == "nothing to train on" and failed["loss"] is None and failed["sequences"] == 0
     assert failed["correct"] == [False, False] and failed["answers"] == ["yes", "yes"]
     assert good["failure"] is None and good["correct"] == [True, False]
+
+
+def test_the_chance_that_an_answer_is_right_is_recorded_and_none_after_a_failure():
+    class Chances(Things):
+        def grade(self, answered):
+            return [replace(one, probabilities=[0.25] * len(one.answers)) for one in super().grade(answered)]
+
+    records, _ = run([Trial(ITEMS[0], "fail", 0), Trial(ITEMS[0], "good", 1)], Chances())
+    assert [records["x", k, 0]["probability"] for k in (0, 1)] == [[0.0, 0.0], [0.25, 0.25]]
 
 
 def test_a_training_that_diverged_says_where_and_leaves_its_siblings_alone():
