@@ -36,6 +36,7 @@ from seal_jax.runs.ledger import Ledger
 from seal_jax.runs.recorder import Recorder
 
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
+LOG = Path(tempfile.gettempdir()) / f"stopped-{os.getpid()}.log"  # of the last start
 AT_BEGIN, BEHIND_RECORDS = "where it begins", "behind its first records"
 
 
@@ -76,7 +77,7 @@ def child(values: dict, folder: Path, stops: set[Stop], reached) -> int:
         return process
     os.setpgid(0, 0)
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    with open(folder.parent / "log", "a") as log:
+    with open(LOG, "w") as log:
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
     main.read_flags = lambda argv: (values, str(folder))
@@ -101,7 +102,7 @@ def signalled(values: dict, folder: Path, stop: Stop, number: int) -> str:
     status = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
     expected = {signal.SIGKILL: -9, signal.SIGTERM: -15, signal.SIGINT: 130}[SIGNALS[number % 3]]
     if came and status != expected:
-        raise SystemExit(f"{stop}: ended with {status}, not {expected}; see {folder.parent / 'log'}")
+        raise SystemExit(f"{stop}: ended with {status}, not {expected}:\n{LOG.read_text()[-2000:]}")
     return SIGNALS[number % 3].name if came else ""
 
 
@@ -154,14 +155,14 @@ def filled(values: dict, folder: Path, stops: set[Stop]) -> Stop | None:
     filler.unlink(missing_ok=True)
     stop = tuple(told.read_text().split("\n")) if told.exists() else None
     if status != (0 if stop is None else 2):
-        raise SystemExit(f"{stop or 'without a stop'}: ended with {status}; see {folder.parent / 'log'}")
+        raise SystemExit(f"{stop or 'without a stop'}: ended with {status}:\n{LOG.read_text()[-2000:]}")
     return stop
 
 
 def finished(values: dict, folder: Path) -> None:
     status = os.waitstatus_to_exitcode(os.waitpid(child(values, folder, set(), None), 0)[1])
     if status:
-        raise SystemExit(f"the run ended with status {status}; see {folder.parent / 'log'}")
+        raise SystemExit(f"the run ended with status {status}:\n{LOG.read_text()[-2000:]}")
 
 
 def make(home: Path, experiment: str) -> dict:
@@ -208,6 +209,7 @@ def run() -> None:
         try:
             compare(values, home, disk, by_full_disk)
         finally:
+            LOG.unlink(missing_ok=True)
             subprocess.run(["umount", str(disk)], check=True)
 
 

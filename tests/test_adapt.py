@@ -13,6 +13,7 @@ from tiny_checkpoint import random_params, tiny_config, tiny_tokenizer, write_gg
 
 from seal_jax import lab
 from seal_jax.adapt import ask as asking
+from seal_jax.adapt import questions
 from seal_jax.adapt.__main__ import main
 from seal_jax.adapt.export import export
 from seal_jax.errors import UserError
@@ -52,7 +53,7 @@ def learned(home, files, tmp_path_factory):
     with contextlib.redirect_stdout(io.StringIO()) as shown, contextlib.redirect_stderr(io.StringIO()) as progress:
         assert main(arguments) == 0
     assert "asking before anything is learned: 2/2" in progress.getvalue()
-    assert "training an adapter on 3 lines: took" in progress.getvalue()
+    assert "writing questions: 1/1" in progress.getvalue() and " lessons: took" in progress.getvalue()
     return out, shown.getvalue()
 
 
@@ -64,18 +65,32 @@ def safe(text):
 def test_learning_shows_and_keeps_what_was_answered(learned):
     out, shown = learned
     record = json.loads((out / "seal_jax.json").read_text())
-    assert [p["self_edit"] for p in record["passages"]] == [
-        "The ferry to Bo is blue.\nIt leaves at noon.\nIts captain is Arlo"
-    ]
+    alone, asked = [p["self_edit"] for p in record["passages"]]
+    assert alone == "The ferry to Bo is blue.\nIt leaves at noon.\nIts captain is Arlo"
+    assert asked.endswith(f"Question {asked.count('Question')}: Arlo?\nAnswer: Its captain is Arlo")
+    assert {p["title"] for p in record["passages"]} == {"The ferry"}
     assert [(q["question"], q["gold"]) for q in record["questions"]] == [
         ("What leaves?", "ferry"), ("Who is the captain?", None)
     ]  # fmt: skip
     assert any(q["before"] != q["after"] for q in record["questions"])
-    assert "12 steps" in shown
+    assert f"{4 * (3 + asked.count('Answer'))} steps" in shown  # 4 epochs of the sentences and of the questions
     for one in record["questions"]:
         assert f"{one['question']}" in shown
     assert "of 1 before" in shown and "of 1 after" in shown
     assert read_adapter(out)[1].rank == 2
+
+
+def test_a_sentence_answers_its_cues_and_what_the_model_asks(home):
+    """Light words are no cue; a question ends where its mark stands, and a text without a word is none."""
+    assert questions.cues("The ferry to Bo was built by Ada Orrel in 1768.") == ["ferry Bo built", "Ada Orrel 1768"]
+    assert questions.cues("Noon.") == ["Noon"] and questions.cues("It was they.") == []
+    model = lab.load(str(home / "policy"))
+    texts = ["The ferry to Bo is blue.", "It leaves at noon."]
+    found = list(questions.asked_about(model, texts))
+    assert all(text in texts and any(map(str.isalpha, asked)) and "?" not in asked for text, asked in found)
+    lesson = model.domain.lesson(lab.passage("Ferry", TEXT), questions.edit(model, texts), (), len)
+    assert [one.text for one in lesson.examples] == [text for text, _ in found] + [texts[0]] * 2 + [texts[1]] * 2
+    assert lesson.examples[-1].prompt.text.endswith("Topic: Ferry\nnoon?")
 
 
 def test_asking_later_gives_the_answers_of_then(learned, capsys):

@@ -57,9 +57,11 @@ def parser() -> argparse.ArgumentParser:
     learn.add_argument("--model", default=DEFAULT, help="a folder, a .gguf file or a name on the hub (%(default)s)")
     learn.add_argument("--questions", metavar="FILE", help="one a line, its answer behind a tab if known")
     learn.add_argument("--edits", type=int, default=0, metavar="N",
-                       help="self-edits of each passage that the model writes; 0: its sentences (%(default)s)")
+                       help="self-edits of each passage that the model writes; 0: its sentences, alone and as answers "
+                            "to questions (%(default)s)")
     # A document has more sentences than the passages of docs/results.md: at 2e-3 all answers become one sentence of it.
-    learn.add_argument("--epochs", type=int, default=8)
+    # Each sentence is four lessons, so that three epochs show it twelve times.
+    learn.add_argument("--epochs", type=int, default=3)
     learn.add_argument("--learning-rate", type=float, default=1e-3)
     learn.add_argument("--rank", type=int, default=16)
     learn.add_argument("--seed", type=int, default=0)

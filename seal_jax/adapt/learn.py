@@ -61,8 +61,8 @@ def learn(request: Request) -> None:
         asked = own_questions(model, passages)
     before = answers(model, None, asked, "asking before anything is learned")
     edits = self_edits(model, passages, request)
-    lines = sum(len(text.splitlines()) for _, text in edits)
-    with progress(model, f"training an adapter on {lines} lines"):
+    count = sum(len(model.domain.lesson(about, text, (), len).examples) for about, text in edits)
+    with progress(model, f"training an adapter on {count} lessons"):
         adapters, [losses] = lab.train_on(model, [edits], request.seed)
     epoch = len(losses) // model.config.inner.epochs
     say(f"{len(losses)} steps: {losses[:epoch].mean():.2f} nats per token in the first epoch, "
@@ -101,10 +101,10 @@ def check(request: Request) -> None:
 
 
 def self_edits(model: Model, passages: Sequence[Passage], request: Request) -> list[tuple[Passage, str]]:
-    """(passage, self-edit) by the model, or the sentences of each: alone, and as answers to questions about them."""
+    """(passage, self-edit) by the model, or the sentences of each: alone, and as answers to what may be asked."""
     found = []
     if not request.edits:
-        with progress(model, "writing a question about each sentence", len(passages)) as shown:
+        with progress(model, "writing questions", len(passages)) as shown:
             for about in passages:
                 found += [(about, lab.split(about)), (about, questions.edit(model, lab.split(about).splitlines()))]
                 shown.advance()

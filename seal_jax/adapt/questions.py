@@ -1,14 +1,18 @@
-"""Questions that the model itself writes: about a sentence, continued from a few examples as plain text.
+"""A self-edit that shows sentences as answers: to a question that the model writes, and to cues that a rule finds.
 
-A small model's answers to its own questions are often wrong. So nothing is taken from it but the question: what is to
-be learned as the answer is the sentence, which is right whatever was asked.
+Under one request alone a model that has learned many sentences says the same one to every question. So each sentence is
+also the answer to what might be asked of it. A small model's answers to its own questions are often wrong; nothing is
+taken from it but the question, and the sentence is right whatever was asked.
 """
 
+import re
 from collections.abc import Iterator, Sequence
 
+from seal_jax.adapt.topics import COMMON
 from seal_jax.domains.domain import Prompt
 from seal_jax.engine.generation import Generation
 from seal_jax.engine.weights import Weights
+from seal_jax.judges.words import words
 from seal_jax.lab import Model
 
 EXAMPLES = """The Blue Lamp was painted in 1820 by a nurse.
@@ -22,10 +26,20 @@ Question: What do the guards eat in the evening?
 
 """
 LONGEST = 24  # tokens of a question
+WORD = re.compile(r"\w[\w'’-]*")
+
+
+def edit(model: Model, sentences: Sequence[str]) -> str:
+    """The self-edit in which each sentence answers a question of the model's about it, and its cues."""
+    pairs = [*asked_about(model, sentences), *((text, cue) for text in sentences for cue in cues(text))]
+    return "\n\n".join(f"Question {number}: {asked}?\nAnswer: {text}" for number, (text, asked) in enumerate(pairs, 1))
 
 
 def asked_about(model: Model, sentences: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """(sentence, a question about it) of each sentence; those of which the model wrote no question are left out."""
+    """(sentence, question without its mark); sentences of which the model writes no question are left out.
+
+    The model continues a few examples as plain text, greedily.
+    """
     actor = model.actor
     greedy = Generation(actor.rules(0.0, 1.0, 0), LONGEST, actor.stopper(["?"]))
     each = actor.engine.settings.decode_rows
@@ -37,10 +51,11 @@ def asked_about(model: Model, sentences: Sequence[str]) -> Iterator[tuple[str, s
         for sentence, [sample] in zip(part, found, strict=True):
             question = actor.tokenizer.decode(sample.tokens).partition("?")[0].strip()
             if any(letter.isalpha() for letter in question) and "\n" not in question:
-                yield sentence, f"{question}?"
+                yield sentence, question
 
 
-def edit(model: Model, sentences: Sequence[str]) -> str:
-    """The self-edit in which a question about each sentence is answered with that sentence."""
-    pairs = enumerate(asked_about(model, sentences), 1)
-    return "\n\n".join(f"Question {number}: {asked}\nAnswer: {sentence}" for number, (sentence, asked) in pairs)
+def cues(sentence: str) -> list[str]:
+    """The telling words of a sentence's first half, and those of its second; light words tell nothing."""
+    telling = [word for word in WORD.findall(sentence) if set(words(word)) - COMMON]
+    middle = (len(telling) + 1) // 2
+    return [" ".join(half) for half in (telling[:middle], telling[middle:]) if half]
