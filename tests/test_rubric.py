@@ -110,7 +110,7 @@ def agreeing(ratings, rewards, kind="answers"):
     """A run of three passages with four self-edits each."""
     rollouts = [{"arm": "SEAL", "round": 1, "item": item, "rewards": values, "retrains": None}
                 for item, values in rewards.items()]  # fmt: skip
-    records = [{"arm": "SEAL", "round": 1, "item": item, "sample": k, "total": value}
+    records = [{"split": "train", "arm": "SEAL", "round": 1, "item": item, "sample": k, "total": value, "problem": None}
                for item, values in ratings.items() for k, value in enumerate(values)]  # fmt: skip
     return Recorded({"reward": {"kind": kind}}, ratings=records, rollouts=rollouts)
 
