@@ -28,6 +28,17 @@ ITEMS = tuple(
 CELLS = [(rate, epochs) for rate in (0.25, 2.0) for epochs in (1, 3)]
 
 
+def after(loop, start):
+    """The number of an adapter after an inner loop, which depends on the learning rate here."""
+    return trained(loop, start) + loop.learning_rate
+
+
+class Rated(PlainEngine):
+    def finetune(self, base, candidates, recipe):
+        _, losses = super().finetune(base, candidates, recipe)
+        return {"w": np.array([after(one, float(base["w"])) for one in candidates])}, losses
+
+
 class Ruled(Things):
     def controls(self):
         return [*super().controls(), Control("passage only", lambda item, k: item.title, domain=Twice())]
@@ -47,7 +58,7 @@ def run(tmp_path, monkeypatch):
     """run(fields of config.grid, **others) -> (setup, rows); a second call continues the first."""
 
     def start(says=speaks, items=ITEMS, student="", candidates=8, seed=0, **how):
-        engine = PlainEngine(says, candidates=candidates)
+        engine = Rated(says, candidates=candidates)
         values = config.defaults("knowledge", "grid") | {"seed": seed}
         values["model"] |= {"policy": "policy", "student": student}
         values["sampling"] |= {"max_new_tokens": 12}
@@ -78,7 +89,7 @@ def check(setup, text_of, domain, start=1.0):
                     lesson = replace(lesson, learning_rate=rate, epochs=epochs)
                     loop = Loop(lesson, seeds.adapter(setting.seed, 0, item, retrain),
                                 seeds.order(setting.seed, 0, retrain))  # fmt: skip
-                    weight = start + inner.alpha / inner.rank * trained(candidate(actor, loop, inner), start)
+                    weight = start + inner.alpha / inner.rank * after(candidate(actor, loop, inner), start)
                     [trial] = pick(setup.recorder.trials.all(), arm=f"learning rate {rate:g}", round=epochs,
                                    item=item.id, sample=k, retrain=retrain)  # fmt: skip
                     gold = [actor.row(example) for example in setup.domain.quiz(item, False).gold]
