@@ -37,7 +37,7 @@ def test_what_is_announced_is_what_is_recorded(rig):
 
 def test_what_a_rubric_rates_and_what_others_write_is_announced(rig):
     reward = config_lib.defaults("knowledge")["reward"] | {"kind": "rubric"}
-    reward["judge"] |= {"kind": "local", "model": "judge"}
+    reward["judge"] |= {"kind": "local"}  # the policy itself
     setup = rig.setup(reward=reward, outer={"rounds": 1, "random_control": False}, evaluation={"authors": ("file",)})
     announced = dict(outlook.whole(setup))
     assert Stage(TRAIN, SEAL, 1, RATE) in announced and Stage(TRAIN, SEAL, 1, REWARD) not in announced
