@@ -39,7 +39,7 @@ def test_what_is_announced_is_what_is_recorded(rig):
 
 def test_what_a_rubric_rates_and_what_others_write_is_announced(rig):
     reward = config_lib.defaults("knowledge")["reward"] | {"kind": "rubric"}
-    reward["judge"] |= {"kind": "local"}
+    reward["judge"] |= {"kind": "local"}  # the policy itself
     written = tuple(replace(item, completions=("one", "two")) for item in rig.world.evaluation)
     rig.world = replace(rig.world, evaluation=written)
     setup = rig.setup(reward=reward, outer={"rounds": 1, "random_control": False}, evaluation={"authors": ("file",)})
