@@ -72,17 +72,11 @@ class Layout:
         """Inside jit: keep a tree of weights where `weight_shardings` has them, so that programs fit each other."""
         return jax.tree.map(jax.lax.with_sharding_constraint, tree, self.weight_shardings(tree, **how))
 
-    def constrain_heads(self, tree: Any) -> Any:
-        """Inside jit: keep keys and values [C, L, B, K, S_kv, H] split along 'model' by their heads; what has fewer
-        axes is left alone."""
-
-        def one(leaf):
-            if leaf.ndim < 6:
-                return leaf
-            split = MODEL if leaf.shape[3] % self.model == 0 else None
-            return jax.lax.with_sharding_constraint(leaf, self.sharding(CANDIDATE, None, None, split))
-
-        return jax.tree.map(one, tree)
+    def constrain_heads(self, leaf: jax.Array, axis: int) -> jax.Array:
+        """Inside jit: keep keys or values [C, ...] split along 'model' by their heads, which are this axis; for 0 there
+        are none, and the leaf is split along 'candidate' alone."""
+        split = MODEL if axis and leaf.shape[axis] % self.model == 0 else None
+        return jax.lax.with_sharding_constraint(leaf, self.sharding(CANDIDATE, *(None,) * (axis - 1), split))
 
 
 def make_layout(model: int = 1, backend: str = "shard_map", devices: Sequence | None = None) -> Layout:

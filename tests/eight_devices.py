@@ -8,6 +8,7 @@ import pytest
 from jax.sharding import PartitionSpec as P
 from tiny_training import random_adapter, random_rows, stack, tiny_engine, tiny_model
 
+from seal_jax.engine import room
 from seal_jax.engine.engine import Engine
 from seal_jax.engine.generation import Generation
 from seal_jax.engine.packing import Candidate, Lanes
@@ -105,8 +106,9 @@ def place(engine, adapters):
 
 
 @on(LAYOUTS[0], LAYOUTS[1], LAYOUTS[3], LAYOUTS[4])
-def test_generation_and_scores(one, many):
-    """Rows end at different places on different devices; one with another number of candidates is joined to them."""
+def test_generation_and_scores(one, many, monkeypatch):
+    """Rows end at different places on different devices, and leave there; one with another number of candidates is
+    joined to them."""
     rng, rules = np.random.default_rng(2), Sampling(1.0, 0.9, 0, tuple(range(0, 304, 5)))
     trees = [random_adapter(tiny_model(**KIND)[1], LORA, c, 0.3) for c in range(len(CANDIDATES))]
     parts = [trees[:2], trees[2:]]
@@ -117,6 +119,7 @@ def test_generation_and_scores(one, many):
     for engine, base in (one, many):
         adapters = engine.join([(place(engine, adapters), len(adapters)) for adapters in parts])
         adapted, alone = Weights(base, adapters, LORA), Weights(base)
+        monkeypatch.setattr(room, "PROGRAM", 10**9 if engine is one[0] else 0)
         generation = Generation(rules, 10, lambda tokens: tokens[-1] % 7 == 0)
         out = engine.generate(adapted, prompts, seeds, generation)
         out += engine.generate(alone, [sum(prompts, [])], [sum(seeds, [])], Generation(rules, 10))

@@ -3,6 +3,7 @@
 import functools
 import itertools
 import json
+from dataclasses import replace
 
 import jax
 import numpy as np
@@ -11,6 +12,7 @@ from tiny_checkpoint import tiny_tokenizer
 from tiny_training import LORA, random_adapter, stack, tiny_engine, tiny_model
 
 from seal_jax.domains.arc.grammar import compile_expression, self_edit_automaton, token_bytes, token_table
+from seal_jax.engine import generation, room
 from seal_jax.engine.generation import Generation
 from seal_jax.engine.weights import Weights
 from seal_jax.errors import UserError
@@ -66,6 +68,22 @@ def test_fifty_samples_are_valid_within_the_limit(engine, base, tokenizer, self_
         assert list(value) == ["data_generation", "training"]
         assert 0 < value["training"]["learning_rate"] <= 1 <= value["training"]["num_train_epochs"] <= 99
     assert len(set(texts)) > 40
+
+
+def test_rows_that_go_on_stand_where_they_stood_in_the_grammar(engine, base, tokenizer, monkeypatch):
+    """Most of the texts are a letter long and leave the batch, the others go on."""
+    grammar = token_table(compile_expression("[a-s]|[t-z][0-9]{80}"), token_bytes(tokenizer, VOCAB), STOPS)
+    found, left, engine = [], [], replace(engine, settings=replace(engine.settings, segment=5))
+    leave = generation._leave
+    monkeypatch.setattr(generation, "_leave", lambda *args: left.append(args) or leave(*args))
+    for cost in (10**9, 0):
+        monkeypatch.setattr(room, "PROGRAM", cost)
+        monkeypatch.setattr(room, "first_slots", lambda rows, limit, cost=cost: 112 if cost else 28)
+        found.append(generate(engine, base, grammar, 100, 8))
+        assert bool(left) == (cost == 0)
+    assert found[0] == found[1]
+    lengths = [len(tokens) for samples in found[0] for tokens in samples]
+    assert 1 <= sum(length > 28 for length in lengths) < len(lengths)
 
 
 def test_too_few_tokens_are_refused(engine, base, self_edits):

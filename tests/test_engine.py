@@ -13,7 +13,7 @@ import pytest
 from tiny_training import VOCAB, random_adapter, random_rows, stack, steps_by_hand, tiny_engine, tiny_model
 
 from seal_jax.config import Training
-from seal_jax.engine import groups, packing
+from seal_jax.engine import generation, groups, packing, room
 from seal_jax.engine.generation import Generation
 from seal_jax.engine.packing import Candidate, Lanes, Row
 from seal_jax.engine.recipe import Recipe, recipe
@@ -374,6 +374,34 @@ def test_a_row_does_not_depend_on_its_neighbours(engine, base, adapters):
     assert texts(engine, Weights(base, order, LORA), asked, seeds, RANDOM, 8)[1][2] == alone
     for other in ([(7, 123457)], [(8, 123456)]):
         assert texts(engine, first, [[prompt]], [[other]], RANDOM, 8)[0][0] != alone
+
+
+@pytest.mark.parametrize("rules", [replace(GREEDY, stop_ids=tuple(range(0, VOCAB, 9))), STOPPING])
+@pytest.mark.parametrize("adapted", [True, False])
+def test_rows_that_are_done_leave_and_slots_are_added(engine, base, adapters, adapted, rules, monkeypatch):
+    """With a program for every change, and without any: all is the same, whatever ends the rows."""
+    asked = [prompts(5, 12, 9, seed=6), prompts(7, seed=7)] if adapted else [prompts(5, 12, 9, 7, seed=6)]
+    weights = Weights(base, stack(adapters[:2]), LORA) if adapted else Weights(base)
+    how = Generation(rules, 30, lambda tokens: tokens[-1] % 11 == 0)
+    seeds, changes, found = seeds_for(asked, samples=4), [], []
+    for name in ("_leave", "_extend"):
+        change = getattr(generation, name)
+        monkeypatch.setattr(
+            generation, name, lambda *args, name=name, change=change: changes.append(name) or change(*args)
+        )
+    for cost in (10**9, 0):
+        monkeypatch.setattr(room, "PROGRAM", cost)
+        out = engine.generate(weights, asked, seeds, how)
+        found.append([sample for lane in out for samples in lane for sample in samples])
+        assert bool(changes) == (cost == 0)
+    random = rules is STOPPING
+    assert {"_leave", "_extend"} == set(changes) if random else changes
+    for left, right in zip(*found, strict=True):
+        assert replace(left, log_probs=right.log_probs) == right
+        np.testing.assert_allclose(left.log_probs, right.log_probs, atol=2e-5)
+    assert len({len(sample.tokens) for sample in found[0]}) > (4 if random else 1)
+    if random:
+        assert {(sample.stop is None, sample.stopped) for sample in found[0]} >= {(True, True), (False, False)}
 
 
 @pytest.mark.parametrize("rules", [GREEDY, STOPPING, Sampling(0.5, 1.0, 0, ())])

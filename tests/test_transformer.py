@@ -219,16 +219,17 @@ def test_left_padding_changes_nothing():
 
 
 def test_new_keys_are_written_behind_those_of_their_layer():
-    cached = jnp.zeros((2, 1, 1, 6, 3), jnp.bfloat16)
-    written = transformer.write(cached, 2 * jnp.ones((1, 1, 3, 3)), jnp.int32(1), jnp.int32(2))
-    assert written[1, 0, 0, :, 2].tolist() == [0, 0, 2, 2, 2, 0]
+    cached = jnp.zeros((2, 6, 1, 2, 3), jnp.bfloat16)
+    new = jnp.broadcast_to(jnp.arange(2, 5)[:, None], (1, 2, 3, 3))
+    written = transformer.write(cached, new, jnp.int32(1), jnp.int32(2))
+    assert written[1, :, 0, 1, 2].tolist() == [0, 0, 2, 3, 4, 0]
     assert not written[0].any() and written.dtype == jnp.bfloat16
 
 
 def test_a_cache_has_the_shapes_of_its_prompts():
     half = jnp.zeros((2, 3, 1, 6, 4), jnp.bfloat16)
     cache = make_room(Prompts(half, half, jnp.zeros(3, jnp.int32)), 6, 5)
-    assert cache.k.shape == cache.v.shape == (2, 6, 1, 5, 4)
+    assert cache.k.shape == cache.v.shape == (2, 5, 6, 1, 4)
     assert cache.k.dtype == jnp.bfloat16 and int(cache.filled) == 0
 
 

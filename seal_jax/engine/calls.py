@@ -186,26 +186,29 @@ class Calls:
     # Generation and scoring
 
     def prefill(
-        self, weights: Weights, prompts: tuple, rules: Sampling, room: int, constraint: Constraint | None = None
+        self, weights: Weights, prompts: tuple, rules: Sampling, slots: int, constraint: Constraint | None = None
     ) -> Call:
         """Read prompts, (tokens [C, Q, T], start [C, Q], seeds [C, Q·K, n]), and choose the first tokens.
 
-        Gives (Decoding with room for `room` new tokens, a PRNG key for each row [C, Q·K]).
+        Gives (Decoding with room for so many new tokens, a PRNG key for each row [C, Q·K]).
         """
         model = self.model(weights.scale)
 
         def one(base, extra, tokens, start, seeds, constraint):
             keys = jax.vmap(fold_key)(seeds)
             read, logits = sampling.prefill(model, {"params": base, **extra}, tokens, start)
-            return sampling.begin(read, logits, keys, room, rules, constraint), keys
+            return sampling.begin(read, logits, keys, slots, rules, constraint), keys
 
         mapped = map_candidates(one, (None, 0, 0, 0, 0, None), (DECODING_AXES, 0), self.layout)
 
         def run(*args):
-            return self.layout.constrain_heads(mapped(*args))
+            state, keys = mapped(*args)
+            keep, cache = self.layout.constrain_heads, state.cache
+            prompts = cache.prompts._replace(k=keep(cache.prompts.k, 3), v=keep(cache.prompts.v, 3))
+            return state._replace(cache=cache._replace(prompts=prompts, k=keep(cache.k, 4), v=keep(cache.v, 4))), keys
 
         args = weights.base, weights.extra, *prompts, constraint
-        return Call(f"prefill {weights.scale} {rules} {room}", run, args)
+        return Call(f"prefill {weights.scale} {rules} {slots}", run, args)
 
     def decode(
         self, weights: Weights, state: Decoding, keys, rules: Sampling, until, constraint: Constraint | None = None
@@ -220,6 +223,29 @@ class Calls:
         split = split_candidates(loop, (None, 0, DECODING_AXES, 0, None, None), DECODING_AXES, self.layout)
         args = weights.base, weights.extra, state, keys, self.layout.put(until), constraint
         return Call(f"decode {weights.scale} {rules}", split, args, donate=(2,))
+
+    def choose(self, tree, order, axis: int, heads: int = 0) -> Call:
+        """What stands at the places order [C, n] along an axis of leaves [C, ...]; `heads` is the axis that is split
+        along 'model', where one is."""
+
+        def one(tree, order):
+            return jax.tree.map(lambda leaf: jnp.take(leaf, order, axis - 1), tree)
+
+        mapped = map_candidates(one, (0, 0), 0, self.layout)
+
+        def run(tree, order):
+            return jax.tree.map(lambda leaf: self.layout.constrain_heads(leaf, heads), mapped(tree, order))
+
+        return Call(f"choose {axis} {heads}", run, (tree, order))
+
+    def extend(self, tree, size: int, axis: int, heads: int = 0) -> Call:
+        """Leaves [C, ...] with zeros behind them, so that this axis has that size; `heads` as in `choose`."""
+
+        def one(leaf):
+            more = [(0, size - length if place == axis else 0) for place, length in enumerate(leaf.shape)]
+            return self.layout.constrain_heads(jnp.pad(leaf, more), heads)
+
+        return Call(f"extend {size} {axis} {heads}", functools.partial(jax.tree.map, one), (tree,))
 
     def score(self, weights: Weights, tokens, mask, places=None) -> Call:
         """Log-likelihood [C, Q] of the masked tokens of rows [C, Q, T]; their places [C, Q, P], as in inner/loss.py."""

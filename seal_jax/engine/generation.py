@@ -7,13 +7,14 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from seal_jax.engine import packing
+from seal_jax.engine import packing, room
 from seal_jax.engine.batches import Place, by_length
 from seal_jax.engine.calls import Calls
 from seal_jax.engine.packing import Lanes, Row
-from seal_jax.engine.programs import Programs
+from seal_jax.engine.programs import Call, Programs
 from seal_jax.engine.weights import Weights
-from seal_jax.inner.sampling import Constraint, Sampling
+from seal_jax.inner.sampling import Constraint, Decoding, Sampling
+from seal_jax.model.transformer import Prompts
 from seal_jax.parallel import Layout, fetch
 
 # What one more batch costs, in token slots of prompts that could be read meanwhile: each decoding step of its own, for
@@ -57,17 +58,20 @@ class Sample:
         return self.stop is not None or self.stopped
 
 
+Spot = tuple[int, int, int]  # (candidate, prompt, number among the samples of the prompt)
+
+
 class _Rows(NamedTuple):
     """Prompts as arrays: tokens [C, Q, T] padded on the left up to slot start [C, Q], seeds [C, Q·K, n].
 
-    padding [C, Q·K]: rows that hold no sample. places: (candidate, prompt, lane, row) of every sample.
+    padding [C, Q·K]: rows that hold no sample. spots: the sample of each row that does, by (lane, row).
     """
 
     tokens: np.ndarray
     start: np.ndarray
     seeds: np.ndarray
     padding: np.ndarray
-    places: list[tuple[int, int, int, int]]
+    spots: dict[tuple[int, int], Spot]
 
 
 def generate(
@@ -95,35 +99,98 @@ def generate(
 def _together(
     calls: Calls, programs: Programs, weights: Weights, prompts: Sequence, seeds: Sequence, generation: Generation
 ) -> list[list[list[Sample]]]:
-    """The same in one batch."""
+    """The same in one batch. Rows leave it when so many are done that it can be made smaller (see room.py)."""
     layout, rules, max_new = calls.layout, generation.rules, generation.max_new
     constraint = _constraint(generation, layout)
-    rows = _fill_rows(weights, prompts, seeds, layout)
-    arrays = layout.put_candidates((rows.tokens, rows.start, rows.seeds))
-    room = packing.bucket(max_new)
-    state, keys = programs.run(calls.prefill(weights, arrays, rules, room, constraint))
-    state = state._replace(done=layout.put_candidates(fetch(state.done) | rows.padding))
-    ends = np.full(rows.padding.shape, max_new)
-    stopped = np.zeros(rows.padding.shape, bool)
+    filled = _fill_rows(weights, prompts, seeds, layout)
+    spots, samples = filled.spots, filled.seeds.shape[1] // filled.tokens.shape[1]
+    slots = room.first_slots(filled.padding.size // layout.devices, max_new)
+    arrays = layout.put_candidates((filled.tokens, filled.start, filled.seeds))
+    state, keys = programs.run(calls.prefill(weights, arrays, rules, slots, constraint))
+    done = fetch(state.done) | filled.padding
+    state = state._replace(done=layout.put_candidates(done))
+    found: dict[Spot, Sample] = {}
+    stopped: dict[Spot, int] = {}  # after how many tokens
     until = 1
     programs.activity.show("token", max_new, lambda: until, even=False)
-    while until < max_new and not fetch(state.done).all():
+    while until < max_new and not done.all():
+        steps = min(until, max_new - until)  # texts that are long already may well become longer
+        fewer = room.remaining(~done, samples, (filled.tokens.shape[2], slots), steps)
+        if fewer is not None:
+            gone = {place: spot for place, spot in spots.items() if done[place]}
+            found |= _samples(state, gone, until, stopped, rules.stop_ids)
+            state, keys = _leave(calls, programs, state, keys, fewer)
+            old = {place: fewer.rows[place] for place in zip(*np.nonzero(~fewer.padding), strict=True)}
+            spots, samples = {(lane, row): spots[lane, own] for (lane, row), own in old.items()}, fewer.samples
         until = min(until + calls.settings.segment, max_new)
+        if until > slots:
+            while slots < until:
+                slots *= 2
+            state = _extend(calls, programs, state, slots)
         state = programs.run(calls.decode(weights, state, keys, rules, np.int32(until), constraint))
+        done = np.array(fetch(state.done))
         if generation.stopped is not None:
-            done, written = np.array(fetch(state.done)), fetch(state.tokens)
-            for _, _, lane, row in rows.places:
-                if not done[lane, row] and generation.stopped(written[lane, row, :until].tolist()):
-                    done[lane, row], stopped[lane, row], ends[lane, row] = True, True, until
+            written = fetch(state.tokens)
+            for place, spot in spots.items():
+                if not done[place] and generation.stopped(written[place][:until].tolist()):
+                    done[place], stopped[spot] = True, until
             state = state._replace(done=layout.put_candidates(done))
-    tokens, log_probs = fetch(state.tokens)[:, :, :until], fetch(state.log_probs)[:, :, :until]
+    found |= _samples(state, spots, until, stopped, rules.stop_ids)
     programs.activity.restore()
-    out: list[list[list[Sample]]] = [[[] for _ in lane] for lane in prompts]
-    for c, q, lane, row in rows.places:
-        end = ends[lane, row]
-        texts = tokens[lane, row, :end].tolist(), log_probs[lane, row, :end].tolist()
-        out[c][q].append(_cut(*texts, rules.stop_ids, bool(stopped[lane, row])))
-    return out
+    return [
+        [[found[c, q, k] for k in range(len(seeds[c][q]))] for q in range(len(lane))] for c, lane in enumerate(prompts)
+    ]
+
+
+def _leave(
+    calls: Calls, programs: Programs, state: Decoding, keys: jax.Array, fewer: room.Remaining
+) -> tuple[Decoding, jax.Array]:
+    """State and keys of those rows alone that go on."""
+    order = calls.layout.put_candidates((fewer.copies.astype(np.int32), fewer.rows.astype(np.int32)))
+    copies, rows = order
+    cache, prompts = state.cache, state.cache.prompts
+
+    def choose(tree, order, axis, heads=0):
+        return _in_place(programs, calls.choose(tree, order, axis, heads))
+
+    prompts = Prompts(
+        choose(prompts.k, copies, 2, 3), choose(prompts.v, copies, 2, 3), choose(prompts.start, copies, 1)
+    )
+    cache = cache._replace(prompts=prompts, k=choose(cache.k, rows, 3, 4), v=choose(cache.v, rows, 3, 4))
+    tokens, log_probs, states, keys = choose((state.tokens, state.log_probs, state.states, keys), rows, 1)
+    done = calls.layout.put_candidates(fewer.padding)
+    return Decoding(cache, tokens, log_probs, state.count, done, states), keys
+
+
+def _extend(calls: Calls, programs: Programs, state: Decoding, slots: int) -> Decoding:
+    """The state with so many slots."""
+
+    def extend(tree, axis, heads=0):
+        return _in_place(programs, calls.extend(tree, slots, axis, heads))
+
+    cache = state.cache._replace(k=extend(state.cache.k, 2, 4), v=extend(state.cache.v, 2, 4))
+    tokens, log_probs = extend((state.tokens, state.log_probs), 2)
+    return state._replace(cache=cache, tokens=tokens, log_probs=log_probs)
+
+
+def _in_place(programs: Programs, call: Call):
+    """The result of a call, whose first argument is given up: of large arrays, one at a time is there twice."""
+    result = programs.run(call)
+    jax.tree.map(lambda leaf: leaf.delete(), call.args[0])
+    return result
+
+
+def _samples(
+    state: Decoding, spots: dict[tuple[int, int], Spot], until: int, stopped: dict[Spot, int], stop_ids: Sequence[int]
+) -> dict[Spot, Sample]:
+    """The samples of these rows, of which `until` tokens are written, or as many as there were when it was stopped."""
+    tokens, log_probs = fetch(state.tokens), fetch(state.log_probs)
+    found = {}
+    for place, spot in spots.items():
+        end = stopped.get(spot, until)
+        texts = tokens[place][:end].tolist(), log_probs[place][:end].tolist()
+        found[spot] = _cut(*texts, stop_ids, spot in stopped)
+    return found
 
 
 def log_likelihood(
@@ -186,7 +253,7 @@ def _fill_rows(weights: Weights, prompts, seeds, layout: Layout) -> _Rows:
     start = np.full((lanes.total, queries), length - 1, np.int32)
     seed_array = np.zeros((lanes.total, queries * samples, len(first[0])), np.uint32)
     padding = np.ones(seed_array.shape[:2], bool)
-    rows = []
+    spots = {}
     for (c, q), (lane, place) in places.items():
         prompt = prompts[c][q]
         tokens[lane, place, length - len(prompt) :] = prompt
@@ -194,8 +261,8 @@ def _fill_rows(weights: Weights, prompts, seeds, layout: Layout) -> _Rows:
         for k in range(samples):
             row = place * samples + k
             seed_array[lane, row], padding[lane, row] = seeds[c][q][k], False
-            rows.append((c, q, lane, row))
-    return _Rows(tokens, start, seed_array, padding, rows)
+            spots[lane, row] = c, q, k
+    return _Rows(tokens, start, seed_array, padding, spots)
 
 
 def _place(weights: Weights, queries: Sequence[Sequence], devices: int) -> tuple[Lanes, dict, int]:

@@ -56,7 +56,8 @@ def read_off(program: Program, base: dict, flops: float, stats, text: str) -> Me
     hbm = program.read + max(arguments - weights, 0) + written + 2 * temporary
     found = collectives(text)
     work = Work(flops, hbm, sum(c.over_link for c in found), sum(c.count * (c.group - 1) for c in found))
-    return Measured(program.name, peak_of(stats), flops, found, work)
+    memory = max(peak_of(stats), arguments + program.moved)
+    return Measured(program.name, memory, flops, found, work)
 
 
 def fits(memory: float, resident: float, chip: Chip) -> bool:

@@ -42,12 +42,14 @@ class Workload:
 
 @dataclass(frozen=True)
 class Program:
-    """One program. read: bytes of weights that it reads on one chip; trains: whether it writes its donated state."""
+    """One program. read: bytes of weights that it reads on one chip; trains: whether it writes its donated state;
+    moved: bytes that its arguments take more while some of them are moved, between its calls."""
 
     name: str
     call: Call
     read: float
     trains: bool = False
+    moved: float = 0.0
 
 
 LINE, LONGEST = "inner step, a line", "inner step, longest"
@@ -156,7 +158,8 @@ class Plan:
         return Program(name, call, self._read())
 
     def decode(self, name: str, prefill: tuple[Program, jax.stages.Compiled]) -> Program:
-        """One token of every row, from the state that the compiled prefill returns."""
+        """One token of every row, from the state that the compiled prefill returns: with all rows and all slots that
+        there may be. When slots are added the keys, and then the values, are there again in half the size."""
         program, compiled = prefill
         shapes = jax.eval_shape(program.call.function, *program.call.args)
         state, keys = jax.tree.map(
@@ -165,7 +168,7 @@ class Plan:
         )  # fmt: skip
         weights, rules = self._weights(name == ANSWER_DECODE), self._rules(name == ANSWER_DECODE)
         call = self.engine.calls.decode(weights, state, keys, rules, _struct(np.int32))
-        return Program(name, call, self._read())
+        return Program(name, call, self._read(), moved=on_device({"k": state.cache.k}) / 2)
 
     def score(self) -> Program:
         lanes, rows = self._asked_lanes(), packing.row_bucket(self.asked_rows)

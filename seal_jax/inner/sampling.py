@@ -52,9 +52,10 @@ class Decoder:
 
 
 class Decoding(NamedTuple):
-    """Rows being decoded: the cache, tokens [B, T_new] written so far (`count` of them), and done [B].
+    """Rows being decoded: the cache, tokens [B, S] written so far (`count` of them; S as in the cache),
+    and done [B].
 
-    log_probs float32 [B, T_new]: of each token under the model's full next-token distribution at temperature 1, in
+    log_probs float32 [B, S]: of each token under the model's full next-token distribution at temperature 1, in
     nats. states int32 [B]: where each row is in its grammar; 0 without one.
     """
 
@@ -143,17 +144,18 @@ def prefill(model: Transformer, variables: dict, tokens: jax.Array, start: jax.A
 
 
 def begin(
-    prompts: Prompts, logits: jax.Array, keys: jax.Array, max_new: int, rules: Sampling,
+    prompts: Prompts, logits: jax.Array, keys: jax.Array, slots: int, rules: Sampling,
     constraint: Constraint | None = None,
 ) -> Decoding:  # fmt: skip
-    """Give each prompt its samples, rows side by side with a key each [B], and choose their first tokens."""
+    """Give each prompt its samples, rows side by side with a key each [B] and so many slots, and choose their first
+    tokens."""
     batch = keys.shape[0]
-    cache = make_room(prompts, batch, max_new)
+    cache = make_room(prompts, batch, slots)
     states = jnp.full(batch, 0 if constraint is None else constraint.start, jnp.int32)
     logits = whole_rows(jnp.repeat(logits, batch // logits.shape[0], axis=0))
     first = choose(constrain(logits, states, jnp.int32(0), constraint), keys, jnp.int32(0), rules)
-    tokens = jnp.zeros((batch, max_new), jnp.int32).at[:, 0].set(first)
-    log_probs = jnp.zeros((batch, max_new), jnp.float32).at[:, 0].set(log_prob(logits, first))
+    tokens = jnp.zeros((batch, slots), jnp.int32).at[:, 0].set(first)
+    log_probs = jnp.zeros((batch, slots), jnp.float32).at[:, 0].set(log_prob(logits, first))
     done, states = is_stop(first, rules), advance(states, first, constraint)
     return Decoding(cache, tokens, log_probs, jnp.int32(1), done, states)
 
@@ -192,9 +194,12 @@ def decode(
     """Decode until `until` tokens are written or, if `decoder.early`, every row is done. All but the base carry a C
     axis.
 
-    `variables` is {'params': base} or {'params': base, 'lora': adapters [C, ...]}; state as `begin` makes it, vmapped.
+    `variables` is {'params': base} or {'params': base, 'lora': adapters [C, ...]}; state as `begin` makes it, vmapped,
+    with room for `until` tokens. The adapters are cast to what the base computes in once, not at every token.
     """
+    dtype = variables["params"]["embed"]["embedding"].dtype
     adapters = {name: value for name, value in variables.items() if name != "params"}
+    adapters = jax.tree.map(lambda leaf: leaf.astype(dtype), adapters)
 
     def step(adapters, state, keys):
         return decode_step(decoder, {"params": variables["params"], **adapters}, state, keys, constraint)

@@ -80,7 +80,7 @@ class Prompts(NamedTuple):
 
 class Cache(NamedTuple):
     """Prompts, each shared by B/P rows that lie side by side, and behind them every row's own keys and values, k and v
-    [L, B, K, S_kv, H], of which the first `filled` slots are in use."""
+    [L, S_kv, B, K, H], of which the first `filled` slots are in use. What a step writes for all rows lies together."""
 
     prompts: Prompts
     k: jax.Array
@@ -91,7 +91,7 @@ class Cache(NamedTuple):
 def make_room(prompts: Prompts, rows: int, slots: int) -> Cache:
     """A cache in which so many rows, a multiple of the prompts, go on from them for so many tokens."""
     layers, _, heads, _, dim = prompts.k.shape
-    shape = layers, rows, heads, slots, dim
+    shape = layers, slots, rows, heads, dim
     return Cache(prompts, jnp.zeros(shape, prompts.k.dtype), jnp.zeros(shape, prompts.v.dtype), jnp.int32(0))
 
 
@@ -233,7 +233,8 @@ class Block(nn.Module):
             parts = [new]
         else:
             own = tuple(write(t, value, layer, filled) for t, value in zip(own, new, strict=True))
-            parts, new = [of_layer((prompts.k, prompts.v), layer), of_layer(own, layer)], None
+            written = tuple(rearrange(t, "S B K H -> B K S H") for t in of_layer(own, layer))
+            parts, new = [of_layer((prompts.k, prompts.v), layer), written], None
         h = dense(cfg.hidden_size, "o_proj")(attend(q, parts, masks, cfg.query_pre_attn_scalar**-0.5))
         x = x + (norm("attn_out_norm")(h) if cfg.post_norms else h)
         h = norm("mlp_norm")(x)
@@ -283,7 +284,7 @@ class Transformer(nn.Module):
             prompts, own, filled = cache.prompts, (cache.k, cache.v), cache.filled
             start, read = prompts.start, prompts.k.shape[3]
             slots = read + filled + slots
-            keys = [jnp.arange(read), read + jnp.arange(cache.k.shape[3])]
+            keys = [jnp.arange(read), read + jnp.arange(cache.k.shape[1])]
         written = keys[0] >= start[:, None]  # left of it there is only padding
 
         def masks(window):
@@ -323,5 +324,6 @@ def of_layer(stacked: tuple, layer: jax.Array) -> tuple:
 
 
 def write(cached: jax.Array, new: jax.Array, layer: jax.Array, filled: jax.Array) -> jax.Array:
-    """The cached keys or values [L, B, K, S_kv, H] with new ones [B, K, T, H] of a layer behind those in use."""
-    return jax.lax.dynamic_update_slice(cached, new[None].astype(cached.dtype), (layer, 0, 0, filled, 0))
+    """The cached keys or values [L, S_kv, B, K, H] with new ones [B, K, T, H] of a layer behind those in use."""
+    new = rearrange(new, "B K T H -> 1 T B K H").astype(cached.dtype)
+    return jax.lax.dynamic_update_slice(cached, new, (layer, filled, 0, 0, 0))
