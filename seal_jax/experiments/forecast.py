@@ -20,9 +20,10 @@ from seal_jax.runs.keys import EVALUATION, REWARD, TEACH, TRAIN, UNTRAINED, WRIT
 from seal_jax.student.actor import Actor
 
 ITEMS = 4  # of a split, whose lengths stand for all
-# The share of a matrix product's rate that a run gets. The quickstart on two idle CPU cores: .3 in inner loops and when
-# writing, .4 to .7 in questions and finetuning (FLOPs as above over wall time without compiling).
-SHARE = 0.35
+# The share of a matrix product's rate that a run gets. With it the quickstart's 895 s without compiling, on two idle
+# CPU cores of 138 GFLOP/s, are expected to be 928: inner loops and writing within a fifth, questions and finetuning too
+# long.
+SHARE = 0.4
 SIDE, REPEATS = 1024, 5  # of the product whose rate is measured: tens of milliseconds
 
 
