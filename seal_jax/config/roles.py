@@ -32,6 +32,11 @@ def policy_writes(config: Any) -> bool:
     return author == "policy" or (author == "entigraph" and config.authors.entigraph.writer == "policy")
 
 
+def reward_asks(config: Any) -> bool:
+    """Whether the reward's inner loops are asked questions, beside what they make of the gold answers."""
+    return config.reward.accuracy_weight > 0 or config.outer.selection == "correct"
+
+
 def of_authors(config: Any) -> list[str]:
     """Authors that nobody asks for, or that lack what they need."""
     authors, outer, found = config.authors, config.outer, []

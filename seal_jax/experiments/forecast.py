@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from seal_jax import seeds
+from seal_jax.config.roles import reward_asks
 from seal_jax.domains.domain import Domain, Prompt
 from seal_jax.experiments.rounds import Setup
 from seal_jax.runs.keys import EVALUATION, REWARD, TEACH, TRAIN, UNTRAINED, WRITE, Stage
@@ -91,8 +92,7 @@ def _answers(setup: Setup, stage: Stage) -> tuple[int, bool]:
     """(tokens of the longest answer, whether likelihoods of gold answers are measured) in a stage."""
     reward, evaluation = setup.config.reward, setup.config.evaluation
     if stage.purpose in (REWARD, UNTRAINED):
-        asks = reward.accuracy_weight > 0 or setup.config.outer.selection == "correct"
-        return reward.answer_tokens if asks else 0, reward.likelihood_weight > 0
+        return reward.answer_tokens if reward_asks(setup.config) else 0, reward.likelihood_weight > 0
     return evaluation.answer_tokens, evaluation.likelihood
 
 

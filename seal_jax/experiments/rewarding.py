@@ -6,6 +6,7 @@ from typing import Any
 
 from seal_jax.authors.policy import Policy
 from seal_jax.config import Config, Sampling
+from seal_jax.config.roles import reward_asks
 from seal_jax.domains.domain import Domain, Prompt
 from seal_jax.experiments import judging
 from seal_jax.experiments.world import World
@@ -33,7 +34,7 @@ def make(config: Config, world: World, policy: Actor) -> Callable[[Recorder], Re
     if how.kind == "rubric":
         rate, name = raters(config, policy, world.domain(None))
         return lambda recorder: Rubric(rate, name, recorder)
-    asks = how.accuracy_weight > 0 or config.outer.selection == "correct"
+    asks = reward_asks(config)
     rewarded = world.domain(judging.make(how.judge, config, policy))
 
     def by_answers(recorder: Recorder) -> Adapted:
