@@ -28,7 +28,7 @@ import test_pretraining
 import tiny_run
 from kill_resume import differences
 
-from seal_jax import main
+from seal_jax import config, main
 from seal_jax.experiments import assemble, rounds  # noqa: F401  (imported once, before the processes part)
 from seal_jax.report import watch  # noqa: F401
 from seal_jax.runs import keys
@@ -176,6 +176,12 @@ def make(home: Path, experiment: str) -> dict:
         return tiny_run.tiny_values(home, outer={"rounds": 1})
     if experiment == "continual":
         return test_continual.tiny_values(home, continual=test_continual.CONTROLS)
+    if experiment == "grid":
+        values, usual = config.defaults("knowledge", "grid"), test_pretraining.tiny_values(home)
+        values |= {group: usual[group] for group in ("model", "sampling", "engine", "knowledge", "data", "evaluation")}
+        values["inner"] |= {"rank": 2, "alpha": 4.0}
+        values["grid"] |= {"rates": (1e-3, 1e-2), "epochs": (1, 2)}
+        return values
     return test_pretraining.tiny_values(home)
 
 
@@ -196,7 +202,7 @@ def compare(values: dict, home: Path, disk: Path, how) -> None:
 def run() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--disk", action="store_true", help="fill the disk instead of sending signals")
-    parser.add_argument("--experiment", choices=("rounds", "pretraining", "continual"), default="rounds")
+    parser.add_argument("--experiment", choices=("rounds", "pretraining", "continual", "grid"), default="rounds")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         home = Path(temporary)
