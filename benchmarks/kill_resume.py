@@ -64,9 +64,10 @@ def differences(one: Path, other: Path) -> list[str]:
     """What is not the same in the two runs, in words."""
     found = [name for name in RECORDS if read(one / f"{name}.jsonl") != read(other / f"{name}.jsonl")]
     found += [] if numbers(one) == numbers(other) else ["the tables"]
-    arms = sorted({folder.name for run in (one, other) for folder in (run / "checkpoints").glob("*")})
-    for arm in arms:
-        places = [run / "checkpoints" / arm for run in (one, other)]
+    roots = [run / "checkpoints" for run in (one, other)]
+    marks = [(root, mark) for root in roots for mark in root.rglob("_CHECKPOINT_METADATA")]
+    for arm in sorted({mark.parents[1].relative_to(root) for root, mark in marks}):
+        places = [root / arm for root in roots]
         steps, others = (checkpoint.steps(place) for place in places)
         if steps != others:
             found.append(f"the rounds of {arm} that have checkpoints")
