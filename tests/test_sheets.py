@@ -28,6 +28,12 @@ def test_all_grids_stand_in_the_sheet_and_attempts_are_judged():
     assert np.array_equal(shown["input 1"], ONE) and np.array_equal(shown["attempt 2: right"], TWO)
 
 
+def test_a_puzzle_that_nobody_tried_shows_no_attempts():
+    figure = sheets.draw("task", [(ONE, TWO)], [Answered(TWO, ONE), Answered(ONE, TWO, [ONE])])
+    assert titles(figure)[: len(figure.axes) // 2] == ["input 1", "test input", "test input", "attempt 1: wrong"]
+    assert titles(figure)[len(figure.axes) // 2 :] == ["output 1", "truth", "truth", "attempt 2: none"]
+
+
 def test_png_holds_the_ten_colors(tmp_path):
     sheets.save(tmp_path / "sheet.png", sheets.draw("task", [(ONE, TWO)], [Answered(ONE, TWO, [])]))
     data = (tmp_path / "sheet.png").read_bytes()

@@ -22,27 +22,32 @@ SIDE = 1.45  # inches of a grid
 
 @dataclass(frozen=True, eq=False)
 class Answered:
-    """One test input with its truth, and up to two attempts, best first; grids are int arrays [rows, columns], 0..9."""
+    """One test input with its truth, and up to two attempts, best first, None where nobody tried; grids are int
+    arrays [rows, columns], 0..9."""
 
     input: np.ndarray
     truth: np.ndarray
-    attempts: Sequence[np.ndarray]
+    attempts: Sequence[np.ndarray] | None = None
 
 
 def draw(title: str, demonstrations: Sequence[tuple[np.ndarray, np.ndarray]], tested: Sequence[Answered]) -> Figure:
-    """A column per demonstration, input above output; two per test: input above truth, first attempt above second."""
-    columns = len(demonstrations) + 2 * len(tested)
+    """A column per demonstration, input above output, and per test, input above truth; behind it one of its attempts,
+    the first above the second, where anybody tried."""
+    columns = len(demonstrations) + sum(1 if test.attempts is None else 2 for test in tested)
     figure = Figure(figsize=(SIDE * columns, 2 * SIDE + 0.9), dpi=130, layout="constrained")
     axes = figure.subplots(2, columns, squeeze=False)
     for i, (given, output) in enumerate(demonstrations):
         _grid(axes[0, i], given, f"input {i + 1}")
         _grid(axes[1, i], output, f"output {i + 1}")
-    for i, test in enumerate(tested):
-        column = len(demonstrations) + 2 * i
+    free = iter(range(len(demonstrations), columns))
+    for test in tested:
+        column = next(free)
         _grid(axes[0, column], test.input, "test input", weight="bold")
         _grid(axes[1, column], test.truth, "truth", weight="bold")
-        for j in range(ATTEMPTS):
-            _attempt(axes[j, column + 1], list(test.attempts)[j : j + 1], j + 1, test.truth)
+        if test.attempts is not None:
+            column = next(free)
+            for j in range(ATTEMPTS):
+                _attempt(axes[j, column], list(test.attempts)[j : j + 1], j + 1, test.truth)
     figure.suptitle(title, fontsize=10, color=INK)
     return figure
 
