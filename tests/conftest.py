@@ -72,7 +72,7 @@ def fast(monkeypatch, actors):
     """Runs in this process that share compiled programs and write no report."""
     monkeypatch.setattr(assemble, "load_actor", actors)
     monkeypatch.setattr(judging, "load_actor", actors)
-    monkeypatch.setattr(Watch, "after_row", lambda self, arm, number: None)
+    monkeypatch.setattr(Watch, "after_rows", lambda self, rows: None)
 
 
 def uninterrupted(values, actors, workdir):

@@ -28,7 +28,7 @@ def test_what_is_announced_is_what_is_recorded(rig):
     announced = outlook.whole(setup)
     assert outlook.left(setup) == announced
     seen = []
-    rounds.run(setup, lambda arm, number: seen.append(outlook.left(setup)))
+    rounds.run(setup, lambda rows: seen.append(outlook.left(setup)))
     made = outlook.made(setup.recorder)
     by_rule = Stage(EVALUATION, "title only", 0)
     assert dict(made) == dict(announced) | {by_rule: made[by_rule]} and len(announced) == len(dict(announced))

@@ -90,7 +90,7 @@ def finished(values: dict, actors, workdir: Path) -> tuple[dict, Path]:
     """(config, folder) of a run with shared compiled programs that writes no report."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(assemble, "load_actor", actors)
-        patch.setattr(Watch, "after_row", lambda self, arm, number: None)
+        patch.setattr(Watch, "after_rows", lambda self, rows: None)
         run(values, workdir)
     return values, workdir
 

@@ -1,7 +1,7 @@
 """What is made of a run's records while it goes on: curves, pictures of ARC tasks, and report.html."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from etils import epath
@@ -23,7 +23,7 @@ class Watch:
     with Watch(folder, config) as watch:
         recorder.observers.append(watch.during)
         ...  # measure a row of the table, then:
-        watch.after_row("SEAL", 1)
+        watch.after_rows([("SEAL", 1)])
     """
 
     def __init__(self, folder: epath.Path, config: Config):
@@ -36,14 +36,16 @@ class Watch:
             self._metrics = Metrics(self.folder / "metrics", project, dataclasses.asdict(config))
         self._written = Ledger(self.folder / "metrics.jsonl", ("name", "step"))
 
-    def after_row(self, arm: str, number: int) -> None:
-        """A row of the table is complete: adds its points to the curves, draws its sheets, writes report.html anew."""
-        self._rows.add((arm, number))
+    def after_rows(self, rows: Sequence[tuple[str, int]]) -> None:
+        """Rows of the table, by (arm, round), are complete: adds their points to the curves, draws their sheets, writes
+        report.html anew."""
+        self._rows.update(rows)
         if self._metrics is None:
             return
         recorded = load(self.folder)
         scalars.publish(self._metrics, self._written, scalars.points(recorded, self._rows))
-        draw_sheets(self.folder, recorded, arm, number)
+        for arm, number in rows:
+            draw_sheets(self.folder, recorded, arm, number)
         html.write(self.folder)
 
     def during(self, stage: keys.Stage, done: int, figures: Mapping[str, float]) -> None:
