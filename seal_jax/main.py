@@ -115,8 +115,9 @@ def carry_out(config: config_lib.Config, folder) -> None:
 
         def after_rows(rows: Sequence[tuple[str, int]]) -> None:
             watch.after_rows(rows)
-            if ahead:
-                print(ahead.time_left(), flush=True)
+            left = ahead and ahead.time_left()
+            if left:
+                print(f"to come: {left}", flush=True)
 
         experiments = {"rounds": rounds, "pretraining": pretraining, "continual": continual, "grid": grid}
         policy = experiments[config.experiment].run(setup, after_rows)

@@ -433,6 +433,7 @@ def test_a_round_that_selects_nothing_says_so_and_the_next_goes_on(fast, home, t
     values = tiny_run.tiny_values(home, outer={"selection": "above_base", "rounds": 2})
     tiny_run.run(values, tmp_path)
     found, out = found_in(tmp_path), capsys.readouterr().out
+    assert "\nto come (about " in out and "\nto come: about " in out and "to come\n" not in out
     for arm in ("SEAL", "random"):
         assert at["over", arm, 1] == at["measured", arm, 1] and at["over", arm, 2] < at["measured", arm, 2]
         assert f"{arm}, round 1: nothing was selected, so the policy stays as it was and is not measured again" in out
