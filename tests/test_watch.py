@@ -47,6 +47,9 @@ def test_after_a_row_its_points_are_written_and_the_page_is_there(folder):
         assert (folder / "report.html").exists()
         (folder / "report.html").unlink()
         watch.after_rows([("SEAL", 1)])
+        assert not (folder / "report.html").exists()  # it would be the same
+        append(folder, "phases", read(folder / "phases.jsonl")[:1])
+        watch.after_rows([("SEAL", 1)])
         assert (folder / "report.html").exists()
     events = read_events(folder / "metrics")
     sent = [(value.tag, event.step) for event in events for value in event.summary.value]
