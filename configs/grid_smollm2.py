@@ -3,7 +3,8 @@
     python -m seal_jax.main --config=configs/grid_smollm2.py --workdir=runs/grid_smollm2
 
 Each passage's sentences are learned; --config.grid.author=policy takes self-edits of the model's own. All else of the
-inner loop is that of configs/quickstart.py. The passages are those of the split for choosing settings.
+inner loop is that of configs/quickstart.py; --config.grid.ranks="(4,16,64)" tries those ranks as well. The passages are
+those of the split for choosing settings.
 """
 
 from ml_collections import ConfigDict

@@ -113,13 +113,14 @@ def carry_out(config: config_lib.Config, folder) -> None:
     with Watch(path, config) as watch:
         setup.recorder.observers.append(watch.during)
 
-        def after_row(arm: str, number: int) -> None:
-            watch.after_row(arm, number)
-            if ahead:
-                print(ahead.time_left(), flush=True)
+        def after_rows(rows: Sequence[tuple[str, int]]) -> None:
+            watch.after_rows(rows)
+            left = ahead and ahead.time_left()
+            if left:
+                print(f"to come: {left}", flush=True)
 
         experiments = {"rounds": rounds, "pretraining": pretraining, "continual": continual, "grid": grid}
-        policy = experiments[config.experiment].run(setup, after_row)
+        policy = experiments[config.experiment].run(setup, after_rows)
     if config.export.policy:
         export.export(setup, policy, path)
     setup.recorder.close()

@@ -72,27 +72,18 @@ def fast(monkeypatch, actors):
     """Runs in this process that share compiled programs and write no report."""
     monkeypatch.setattr(assemble, "load_actor", actors)
     monkeypatch.setattr(judging, "load_actor", actors)
-    monkeypatch.setattr(Watch, "after_row", lambda self, arm, number: None)
-
-
-def uninterrupted(values, actors, workdir):
-    """(config, folder) of a run that shares compiled programs and writes its report."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(assemble, "load_actor", actors)
-        patch.setattr(judging, "load_actor", actors)
-        tiny_run.run(values, workdir)
-    return values, workdir
+    monkeypatch.setattr(Watch, "after_rows", lambda self, rows: None)
 
 
 @pytest.fixture(scope="session")
 def whole(home, actors, tmp_path_factory):
     """(config, folder) of a run of two rounds with the control that nothing interrupted."""
     values = tiny_run.tiny_values(home, outer={"rounds": 2})
-    return uninterrupted(values, actors, tmp_path_factory.mktemp("runs") / "whole")
+    return tiny_run.uninterrupted(values, actors, tmp_path_factory.mktemp("runs") / "whole")
 
 
 @pytest.fixture(scope="session")
 def single(home, actors, tmp_path_factory):
     """(config, folder) of a run of one round without the control that nothing interrupted."""
     values = tiny_run.tiny_values(home, outer={"random_control": False})
-    return uninterrupted(values, actors, tmp_path_factory.mktemp("runs") / "single")
+    return tiny_run.uninterrupted(values, actors, tmp_path_factory.mktemp("runs") / "single")

@@ -15,7 +15,7 @@ from seal_jax.engine.engine import Engine
 from seal_jax.report.watch import Watch
 
 if __name__ == "__main__":
-    Watch.after_row = lambda self, arm, number: None  # a report takes longer than the run
+    Watch.after_rows = lambda self, rows: None  # a report takes longer than the run
     finetune, trained = Engine.finetune, []
 
     def counted(self, base, candidates, recipe):

@@ -50,7 +50,7 @@ def run(tmp_path, monkeypatch):
         monkeypatch.setattr(assemble, "load_actor", lambda name, setting: layered_actor(engine, START[name]))
         world = World((), items, lambda judge: Ruled(), neutral=texts)
         setup, rows = assemble.assemble(config.from_dict(values), epath.Path(tmp_path), world), []
-        continual.run(setup, after or (lambda *row: rows.append(row)))
+        continual.run(setup, after or rows.extend)
         setup.recorder.close()
         return setup, rows
 
@@ -314,8 +314,8 @@ def test_the_gate_looks_at_nothing_where_nothing_was_learned_before(run):
 
 
 def test_a_finished_run_computes_nothing_again_and_a_stopped_one_goes_on(run):
-    def stop(arm, number):
-        if (arm, number) == (CONTROLLED, 2):
+    def stop(rows):
+        if rows == [(CONTROLLED, 2)]:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import pytest
 import tiny_run
 from tiny_run import pick
@@ -38,11 +39,12 @@ def run_on(devices: int, values: dict, workdir: Path) -> int:
 
 
 @pytest.fixture(scope="module")
-def runs(home, tmp_path_factory) -> dict[int, Path]:
-    """The folders of the run on 1 and on 4 devices."""
-    folder = tmp_path_factory.mktemp("devices")
-    for devices in (1, 4):
-        run_on(devices, tiny_run.tiny_values(home, **CHANGES), folder / f"on{devices}")
+def runs(home, actors, tmp_path_factory) -> dict[int, Path]:
+    """The folders of the run on 1 device, in this process, and on 4."""
+    assert jax.device_count() == 1
+    folder, values = tmp_path_factory.mktemp("devices"), tiny_run.tiny_values(home, **CHANGES)
+    tiny_run.finished(values, actors, folder / "on1")
+    run_on(4, values, folder / "on4")
     return {devices: folder / f"on{devices}" for devices in (1, 4)}
 
 

@@ -19,7 +19,6 @@ from seal_jax.domains.domain import Graded, Lesson
 from seal_jax.engine.engine import Engine
 from seal_jax.engine.generation import Sample
 from seal_jax.errors import UserError
-from seal_jax.experiments import assemble
 from seal_jax.report import recorded, tables
 from seal_jax.runs.records import read
 from seal_jax.student import trials
@@ -107,11 +106,7 @@ ROWS = ["in context", "random configuration", "oracle configuration", "self-edit
 
 @pytest.fixture(scope="module")
 def finished(values, actors, tmp_path_factory):
-    workdir = tmp_path_factory.mktemp("runs") / "fewshot"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(assemble, "load_actor", actors)
-        tiny_run.run(values, workdir)
-    return workdir
+    return tiny_run.uninterrupted(values, actors, tmp_path_factory.mktemp("runs") / "fewshot")[1]
 
 
 def test_every_row_is_measured(finished):

@@ -77,7 +77,7 @@ def run(tmp_path, monkeypatch):
         world, rows = World(UNASKED, asked, lambda judge: domain or Kept()), []
         setup = assemble.assemble(config.from_dict(values), epath.Path(tmp_path), world)
         try:
-            last = pretraining.run(setup, lambda *row: rows.append(row))
+            last = pretraining.run(setup, rows.extend)
         finally:
             setup.recorder.close()
         return setup, last, rows

@@ -47,7 +47,7 @@ class Rig:
     def run(self, **changes):
         """(setup, last policy, rows in order)."""
         setup, rows = self.setup(**changes), []
-        policy = rounds.run(setup, lambda *row: rows.append(row))
+        policy = rounds.run(setup, rows.extend)
         setup.recorder.close()
         return setup, policy, rows
 
@@ -251,14 +251,14 @@ def test_after_a_round_without_lessons_the_next_one_goes_on_with_the_policy_so_f
 
     values = {"outer": {"rounds": 3, "random_control": False}}
     setup = replace(rig.setup(**values), arms=[rounds.Arm("SEAL", Picky())])
-    policy = rounds.run(setup, lambda *row: None)
+    policy = rounds.run(setup, lambda rows: None)
     first, _, third = (setup.recorder.rollouts["SEAL", number, "x"]["chosen"] for number in (1, 2, 3))
     assert setup.recorder.rollouts["SEAL", 2, "x"]["chosen"] == [] and first and third
     assert setup.recorder.rows["SEAL", 2]["same_as"] == ["SEAL", 1]
     assert setup.recorder.rows["SEAL", 3]["same_as"] is None
     assert checkpoint.steps(f"{rig.folder}/checkpoints/SEAL") == [1, 3]
     before = rig.calls()
-    assert rounds.run(setup, lambda *row: None).base["w"] == policy.base["w"] and rig.calls() == before
+    assert rounds.run(setup, lambda rows: None).base["w"] == policy.base["w"] and rig.calls() == before
 
 
 def test_a_run_that_died_while_it_was_taught_teaches_again(rig, monkeypatch):

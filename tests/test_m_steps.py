@@ -31,9 +31,7 @@ def runs(home, actors, tmp_path_factory):
         folder = tmp_path_factory.mktemp("runs") / improver
         outer = {"improver": improver, "samples": 3, "random_control": improver == "dpo"}
         values = tiny_run.tiny_values(home, reward=reward, outer=outer, evaluation={"samples": 1})
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("seal_jax.experiments.assemble.load_actor", actors)
-            tiny_run.run(values, folder)
+        tiny_run.finished(values, actors, folder)
         setting = config.from_dict(values)
         found[improver] = setting, folder, actors(setting.model.policy, setting)
     return found

@@ -77,7 +77,7 @@ def both(example, files, home, actors, tmp_path_factory):
     workdir = tmp_path_factory.mktemp("runs") / "one_file"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("seal_jax.experiments.assemble.load_actor", actors)
-        patch.setattr("seal_jax.report.watch.Watch.after_row", lambda self, arm, number: None)
+        patch.setattr("seal_jax.report.watch.Watch.after_rows", lambda self, rows: None)
         tiny_run.run(values, workdir)
     return table, rounds, workdir
 

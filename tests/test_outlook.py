@@ -28,7 +28,7 @@ def test_what_is_announced_is_what_is_recorded(rig):
     announced = outlook.whole(setup)
     assert outlook.left(setup) == announced
     seen = []
-    rounds.run(setup, lambda arm, number: seen.append(outlook.left(setup)))
+    rounds.run(setup, lambda rows: seen.append(outlook.left(setup)))
     made = outlook.made(setup.recorder)
     by_rule = Stage(EVALUATION, "title only", 0)
     assert dict(made) == dict(announced) | {by_rule: made[by_rule]} and len(announced) == len(dict(announced))
@@ -54,6 +54,14 @@ def test_what_a_rubric_rates_and_what_others_write_is_announced(rig):
     setup.recorder.close()
 
 
+def test_what_a_file_teaches_is_trained_and_not_written(rig):
+    setup = rig.setup(outer={"rounds": 1, "author": "file"})
+    announced = dict(outlook.whole(setup))
+    assert Stage(TRAIN, SEAL, 1) not in announced and announced[Stage(TRAIN, SEAL, 1, REWARD)] == 4
+    assert announced[Stage(EVALUATION, SEAL, 1)] == 4  # the policy writes the rows
+    setup.recorder.close()
+
+
 def test_the_list_has_a_line_for_each_row_and_no_time_where_none_is_known(rig):
     setup = rig.setup(outer={"rounds": 1, "random_control": False})
     lines = ahead(setup).listed().splitlines()
@@ -68,7 +76,7 @@ def test_the_list_has_a_line_for_each_row_and_no_time_where_none_is_known(rig):
     total = 14 * 10 + 4 * 5 + 12 * 2 + 2 * 4 + 100
     minutes = round(total / forecast.SHARE / 60)
     first = ahead(setup, 1.0).listed().splitlines()[0]
-    assert first == f"to come (about {minutes} minutes to come, by the speed of this machine, without compiling):"
+    assert first == f"to come (about {minutes} minutes, by the speed of this machine, without compiling):"
     setup.recorder.close()
 
 
@@ -81,10 +89,10 @@ def test_time_is_that_of_the_same_kind_of_work_without_compilation(rig):
     assert ahead(setup).paces() == {"inner loops": 1.0}  # seconds a FLOP
     # 2 (base), 4 (title only), 2 left of the row and 4 (row of round 1) of 10 FLOPs, 4 (reward) of 5
     assert ahead(setup).time_left() == (
-        "about 2 minutes to come, besides self-edits and answers and finetuning, of which none has run yet"
+        "about 2 minutes, besides self-edits and answers and finetuning, of which none has run yet"
     )
     # The same, and 12 self-edits of 2 FLOPs, 2 answers of 4, a finetuning of 100, at 3 s a FLOP
-    assert ahead(setup, 1 / forecast.SHARE / 3).time_left() == f"about {round((140 + 3 * 132) / 60)} minutes to come"
+    assert ahead(setup, 1 / forecast.SHARE / 3).time_left() == f"about {round((140 + 3 * 132) / 60)} minutes"
     teach = Stage(TRAIN, SEAL, 1, TEACH)
     setup.recorder.phases.append([{**teach.fields, "began": 2.0, "seconds": 7.0, "compile_seconds": 2.0}])
     setup.recorder.rollouts.append([{"arm": SEAL, "round": 1, "item": item, "chosen": [0]} for item in "xy"])

@@ -152,7 +152,7 @@ def policies(whole, setup):
 
 def test_the_run_gives_the_base_with_all_lessons_merged(whole, fast, policies):
     setup = assemble.prepare(from_dict(whole[0]), epath.Path(whole[1]))
-    policy = rounds.run(setup, lambda arm, number: None)
+    policy = rounds.run(setup, lambda rows: None)
     for name in ("q_proj", "down_proj"):
         ours, expected = (actor.base["layers"][name]["kernel"] for actor in (policy, policies["SEAL"][2]))
         np.testing.assert_allclose(ours, expected, atol=1e-5)
@@ -280,7 +280,7 @@ def varied(home, actors, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(assemble, "load_actor", actors)
         patch.setattr(judging, "load_actor", actors)
-        patch.setattr(Watch, "after_row", lambda self, arm, number: None)
+        patch.setattr(Watch, "after_rows", lambda self, rows: None)
         own_judge.__wrapped__(patch)
         tiny_run.run(values, folder / "run")
         return values, folder / "run", assemble.prepare(from_dict(values), epath.Path(folder / "setup"))
@@ -426,13 +426,14 @@ def test_a_round_that_selects_nothing_says_so_and_the_next_goes_on(fast, home, t
         at["over", arm.name, number] = len(calls)
 
     monkeypatch.setattr(rounds, "record_rollouts", noting)
-    after = "seal_jax.report.watch.Watch.after_row"
-    monkeypatch.setattr(after, lambda self, arm, number: at.update({("measured", arm, number): len(calls)}))
+    after = "seal_jax.report.watch.Watch.after_rows"
+    monkeypatch.setattr(after, lambda self, rows: at.update({("measured", *row): len(calls) for row in rows}))
     reward = "seal_jax.rewards.adapted.trial_reward"
     monkeypatch.setattr(reward, lambda trial, *_: float(trial["round"] == 2 and trial["purpose"] == REWARD))
     values = tiny_run.tiny_values(home, outer={"selection": "above_base", "rounds": 2})
     tiny_run.run(values, tmp_path)
     found, out = found_in(tmp_path), capsys.readouterr().out
+    assert "\nto come (about " in out and "\nto come: about " in out and "to come\n" not in out
     for arm in ("SEAL", "random"):
         assert at["over", arm, 1] == at["measured", arm, 1] and at["over", arm, 2] < at["measured", arm, 2]
         assert f"{arm}, round 1: nothing was selected, so the policy stays as it was and is not measured again" in out

@@ -41,18 +41,21 @@ def arc(folder):
 
 def test_after_a_row_its_points_are_written_and_the_page_is_there(folder):
     with Watch(folder, CONFIG) as watch:
-        watch.after_row("base", 0)
+        watch.after_rows([("base", 0)])
         names = {(point["name"], point["step"]) for point in read(folder / "metrics.jsonl")}
         assert ("accuracy/base", 0) in names and not any("SEAL" in name for name, _ in names)
         assert (folder / "report.html").exists()
         (folder / "report.html").unlink()
-        watch.after_row("SEAL", 1)
+        watch.after_rows([("SEAL", 1)])
+        assert not (folder / "report.html").exists()  # it would be the same
+        append(folder, "phases", read(folder / "phases.jsonl")[:1])
+        watch.after_rows([("SEAL", 1)])
         assert (folder / "report.html").exists()
     events = read_events(folder / "metrics")
     sent = [(value.tag, event.step) for event in events for value in event.summary.value]
     assert len(sent) == len(set(sent)) and {("accuracy/base", 0), ("accuracy/SEAL", 1)} <= set(sent)
     with Watch(folder, CONFIG) as watch:  # a new start begins with the rows that are there
-        watch.after_row("base", 0)
+        watch.after_rows([("base", 0)])
     assert [(point["name"], point["step"]) for point in read(folder / "metrics.jsonl")] == sent
     assert not (folder / "sheets").exists()
 
@@ -77,7 +80,7 @@ def test_other_hosts_write_nothing(folder, monkeypatch):
     monkeypatch.setattr("seal_jax.runs.ledger.is_first", lambda: False)
     monkeypatch.setattr("seal_jax.runs.ledger.from_first", lambda value: b"[]")
     with Watch(folder, CONFIG) as watch:
-        watch.after_row("base", 0)
+        watch.after_rows([("base", 0)])
         watch.during(Stage("train", "SEAL", 1, "reward"), 4, {"reward": 0.25})
     assert {file.name for file in folder.iterdir()} == before
 
@@ -115,12 +118,12 @@ def test_a_failed_trial_has_a_sheet_without_attempts(arc, monkeypatch):
 
 def test_sheets_are_drawn_once_and_the_page_links_them(arc):
     with Watch(arc, CONFIG) as watch:
-        watch.after_row("SEAL", 1)
-        watch.after_row("random", 1)  # has no trial of the task
+        watch.after_rows([("SEAL", 1)])
+        watch.after_rows([("random", 1)])  # has no trial of the task
         file = arc / "sheets" / "1a2b--seal-round-1.png"
         assert [found.name for found in (arc / "sheets").iterdir()] == [file.name]
         file.write_bytes(b"drawn before")
-        watch.after_row("SEAL", 1)
+        watch.after_rows([("SEAL", 1)])
     assert file.read_bytes() == b"drawn before"
     assert f'<a href="sheets/{file.name}">SEAL, round 1</a>' in (arc / "report.html").read_text()
 

@@ -332,6 +332,10 @@ def test_what_is_needed_of_each_item():
     assert writing.of_rows(made) == (made.data.evaluation, "evaluation.samples", made.evaluation.samples)
     many = config.from_dict(config.defaults("knowledge", "pretraining") | {"pretraining": {"samples": (2, 7, 3)}})
     assert writing.of_lessons(many) == (many.data.evaluation, "pretraining.samples", 7)
+    one = config.from_dict(config.defaults("knowledge", "continual"))
+    assert writing.of_lessons(one) == (one.data.evaluation, "continual.author", 1)
+    cells = config.from_dict(config.defaults("knowledge", "grid") | {"grid": {"samples": 3}})
+    assert writing.of_lessons(cells) == (cells.data.evaluation, "grid.samples", 3)
     named = config.from_dict(config.defaults("knowledge", "pretraining")
                              | {"authors": {"endpoint": {"model": "big"}, "entigraph": {"writer": "endpoint"}},
                                 "pretraining": {"author": "entigraph"}})  # fmt: skip

@@ -63,7 +63,7 @@ def run(home, tmp_path, monkeypatch):
         folder.mkdir(exist_ok=True)
         (folder / "config.json").write_text(json.dumps(values))
         setup = assemble.assemble(setting, epath.Path(folder), world)
-        rounds.run(setup, lambda *row: None)
+        rounds.run(setup, lambda rows: None)
         setup.recorder.close()
         return setup, folder
 

@@ -16,6 +16,7 @@ from seal_jax import main
 from seal_jax.experiments import assemble
 from seal_jax.model.hf_config import model_config
 from seal_jax.model.pretrained import save_merged
+from seal_jax.report import html
 from seal_jax.report.watch import Watch
 from seal_jax.runs import keys
 from seal_jax.runs.directory import open_run
@@ -90,8 +91,18 @@ def finished(values: dict, actors, workdir: Path) -> tuple[dict, Path]:
     """(config, folder) of a run with shared compiled programs that writes no report."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(assemble, "load_actor", actors)
-        patch.setattr(Watch, "after_row", lambda self, arm, number: None)
+        patch.setattr(Watch, "after_rows", lambda self, rows: None)
         run(values, workdir)
+    return values, workdir
+
+
+def uninterrupted(values: dict, actors, workdir: Path) -> tuple[dict, Path]:
+    """`finished` with its curves and sheets, and with a report that is written once, at the end."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(assemble, "load_actor", actors)
+        patch.setattr(html, "write", lambda folder: None)
+        run(values, workdir)
+    html.write(workdir)
     return values, workdir
 
 

@@ -13,7 +13,7 @@ from seal_jax.adapt import questions
 from seal_jax.adapt.documents import read_documents
 from seal_jax.adapt.topics import nearest
 from seal_jax.domains.knowledge.corpus import Passage
-from seal_jax.errors import UserError
+from seal_jax.errors import UserError, read_text
 from seal_jax.lab import Model
 from seal_jax.model.pretrained import save_adapter
 from seal_jax.runs.progress import Progress
@@ -118,10 +118,7 @@ def self_edits(model: Model, passages: Sequence[Passage], request: Request) -> l
 
 def read_questions(path: str) -> list[tuple[str, str | None]]:
     """(question, answer or None) of each line that is not empty."""
-    try:
-        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} cannot be read ({error}); give a text file with a question on each line") from error
+    lines = read_text(path, "give a text file with a question on each line").splitlines()
     found = [line.partition("\t")[::2] for line in lines if line.strip()]
     if not found:
         raise UserError(f"{path} holds no question; write one on each line, its answer behind a tab if you know it")

@@ -9,9 +9,9 @@ import re
 from collections.abc import Iterator, Sequence
 
 from seal_jax.adapt.topics import COMMON
+from seal_jax.authors.policy import Policy
+from seal_jax.config import Sampling
 from seal_jax.domains.domain import Prompt
-from seal_jax.engine.generation import Generation
-from seal_jax.engine.weights import Weights
 from seal_jax.judges.words import words
 from seal_jax.lab import Model
 
@@ -25,7 +25,7 @@ In the evening the guards eat soup made of nettles.
 Question: What do the guards eat in the evening?
 
 """
-LONGEST = 24  # tokens of a question
+GREEDY = Sampling(temperature=0.0, top_p=1.0, max_new_tokens=24, stop_strings=("?",))  # of a question
 WORD = re.compile(r"\w[\w'’-]*")
 
 
@@ -40,18 +40,13 @@ def asked_about(model: Model, sentences: Sequence[str]) -> Iterator[tuple[str, s
 
     The model continues a few examples as plain text, greedily.
     """
-    actor = model.actor
-    greedy = Generation(actor.rules(0.0, 1.0, 0), LONGEST, actor.stopper(["?"]))
-    each = actor.engine.settings.decode_rows
-    for begin in range(0, len(sentences), each):
-        part = sentences[begin : begin + each]
-        shown = [Prompt(f"{EXAMPLES}{sentence}\nQuestion:", chat=False) for sentence in part]
-        prompts = [actor.tokenizer.encode_prompt(prompt) for prompt in shown]
-        [found] = actor.engine.generate(Weights(actor.base), [prompts], [[[(0,)]] * len(part)], greedy)
-        for sentence, [sample] in zip(part, found, strict=True):
-            question = actor.tokenizer.decode(sample.tokens).partition("?")[0].strip()
-            if any(letter.isalpha() for letter in question) and "\n" not in question:
-                yield sentence, question
+    writer = Policy(model.actor, model.domain, GREEDY)
+    shown = [Prompt(f"{EXAMPLES}{sentence}\nQuestion:", chat=False) for sentence in sentences]
+    written = writer.complete(shown, [[(0,)]] * len(shown))
+    for sentence, [edit] in zip(sentences, written, strict=True):
+        question = edit.text.strip()
+        if any(letter.isalpha() for letter in question) and "\n" not in question:
+            yield sentence, question
 
 
 def cues(sentence: str) -> list[str]:

@@ -38,7 +38,7 @@ class Config:
     """Everything that defines a run. The groups in MACHINE may change when it is continued."""
 
     # rounds: SEAL's outer loop; pretraining: many passages at once; continual: one passage after another; grid: the
-    # inner loop by learning rate and epochs
+    # inner loop by rank, learning rate and epochs
     experiment: str = choice("rounds", "rounds", "pretraining", "continual", "grid")
     domain: str = choice("knowledge", "knowledge", "arc")
     seed: int = number(0, 0, 2**32 - 1)

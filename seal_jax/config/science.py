@@ -313,11 +313,14 @@ FREE = {"merge_scale": 1.0, "replay": 0, "replay_objective": "sft", "neutral": "
 
 @dataclass(frozen=True)
 class Grid:
-    """The inner loop by learning rate and epochs: every self-edit about a passage of `data.evaluation` is trained in
-    each of the cells, all of them together over one base. The defaults span what the paper searched."""
+    """The inner loop by rank, learning rate and epochs: every self-edit about a passage of `data.evaluation` is trained
+    in each of the cells, those of one rank together over one base. The defaults span what the paper searched."""
 
     author: str = choice("policy", "policy", *OTHERS, *RULES)  # of the self-edits, as in `continual`
     samples: int = number(1, 1)  # self-edits of each passage
     retrains: int = number(1, 1)  # inner loops on each self-edit, in each cell
+    # Of the adapters, one after another; empty: inner.rank alone. alpha is scaled so that its effect stays that of
+    # inner.alpha with inner.rank
+    ranks: tuple[int, ...] = numbers(1)
     rates: tuple[float, ...] = number((1e-4, 5e-4, 1e-3, 2e-3), above=0)  # learning rates
     epochs: tuple[int, ...] = number((1, 5, 10, 20), 1)

@@ -46,7 +46,7 @@ def _smoke_continual(config) -> None:
 def _smoke_grid(config) -> None:
     config.data.update(evaluation="shipped:test", evaluation_items=2)
     config.sampling.update(max_new_tokens=32)
-    config.grid.update(rates=config.grid.rates[:2], epochs=(1, 2), samples=1, retrains=1)
+    config.grid.update(ranks=(), rates=config.grid.rates[:2], epochs=(1, 2), samples=1, retrains=1)
     config.evaluation.update(answer_tokens=8)
 
 

@@ -7,7 +7,7 @@ merging would do (student/past.py). With controls of forgetting the same sequenc
 them. What is recorded is not computed again.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,7 +17,7 @@ from seal_jax import seeds
 from seal_jax.config import FREE, Continual
 from seal_jax.domains.domain import Example
 from seal_jax.experiments.course import Course, lesson, rise, write_next
-from seal_jax.experiments.rounds import Row, Setup, control_row, declare, evaluate
+from seal_jax.experiments.rounds import AfterRows, Row, Setup, control_row, declare, evaluate
 from seal_jax.runs import checkpoint
 from seal_jax.runs.keys import ANSWER, CONTINUAL, CONTROLLED, EVALUATION, TEACH, Stage, title
 from seal_jax.runs.progress import Progress
@@ -26,14 +26,14 @@ from seal_jax.student.trials import Plan, ask_items
 from seal_jax.student.update import Task, learn
 
 
-def run(setup: Setup, after_row: Callable[[str, int], None]) -> None:
+def run(setup: Setup, after_rows: AfterRows) -> None:
     """The untrained student on all passages, then every arm, passage by passage, each with a row after every update."""
     how, seed = setup.config.continual, setup.config.seed
     sequences = draw(setup.evaluation, how, seed)
     used = {item.id for items in sequences for item in items}
     base = control_row(setup, setup.domain.controls()[0])
     evaluate(replace(setup, evaluation=[item for item in setup.evaluation if item.id in used]), base)
-    after_row(base.arm, base.round)
+    after_rows([(base.arm, base.round)])
     free = replace(how, **FREE)
     arms = {CONTINUAL: free} if how.uncontrolled or how == free else {}
     arms |= {CONTROLLED: how} if how != free else {}
@@ -45,7 +45,7 @@ def run(setup: Setup, after_row: Callable[[str, int], None]) -> None:
             write_next(course, number)
             update(course, number)
             ask_so_far(course, number)
-            after_row(arm, number)
+            after_rows([(arm, number)])
 
 
 def draw(items: Sequence[Any], how: Continual, seed: int) -> list[list[Any]]:

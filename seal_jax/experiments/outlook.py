@@ -114,7 +114,7 @@ class Outlook:
         return self.cost(stage) if self.kind(stage) in KINDS.values() else 1.0
 
     def time_left(self) -> str:
-        """'about 7 minutes to come', and what is not in it; empty where nothing is left or no time can be told."""
+        """'about 7 minutes', and what is not in it; empty where nothing is left or no time can be told."""
         rest, paces = left(self.setup), self.paces()
         told = [(stage, units) for stage, units in rest if self.kind(stage) in paces]
         if not told:
@@ -122,7 +122,7 @@ class Outlook:
         total = sum(paces[self.kind(stage)] * units * self.size(stage) for stage, units in told)
         unknown = list(dict.fromkeys(self.kind(stage) for stage, _ in rest if self.kind(stage) not in paces))
         beside = f", besides {' and '.join(unknown)}, of which none has run yet" if unknown else ""
-        return f"about {_words(total)} to come{beside}"
+        return f"about {_words(total)}{beside}"
 
     def listed(self) -> str:
         """What is to come, a line for each row of the table with the work that leads to it; empty where nothing is."""

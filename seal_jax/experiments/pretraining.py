@@ -6,7 +6,7 @@ An adapter or all weights are trained, as `pretraining.sft` says. What is record
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -14,7 +14,7 @@ import numpy as np
 from seal_jax import seeds
 from seal_jax.config import Training
 from seal_jax.domains.domain import Domain, Example
-from seal_jax.experiments.rounds import Row, Setup, control_row, declare, evaluate
+from seal_jax.experiments.rounds import AfterRows, Row, Setup, control_row, declare, evaluate
 from seal_jax.outer.rollouts import write
 from seal_jax.runs import checkpoint
 from seal_jax.runs.keys import ANSWER, EVALUATION, OWN, TEACH, Stage
@@ -27,7 +27,7 @@ from seal_jax.student.trials import Plan, Trial
 Texts = Mapping[str, Sequence[str]]  # {item id: the self-edits that are learned from}
 
 
-def run(setup: Setup, after_row: Callable[[str, int], None]) -> Actor:
+def run(setup: Setup, after_rows: AfterRows) -> Actor:
     """The rows of the domain's rules, then a row for each number of self-edits; returns the student of the last row."""
     passages = [*setup.train, *setup.evaluation]
     for control in setup.domain.controls():
@@ -36,7 +36,7 @@ def run(setup: Setup, after_row: Callable[[str, int], None]) -> Actor:
             evaluate(setup, row)
         else:
             measure_row(setup, row, {item.id: [control.text(item, 0)] for item in passages})
-        after_row(row.arm, row.round)
+        after_rows([(row.arm, row.round)])
     how = setup.config.pretraining
     counts, stage = sorted(set(how.samples)), Stage(EVALUATION, OWN, 0)
     author, seed = setup.teaches(setup.policy), (setup.config.seed, 0)
@@ -46,7 +46,7 @@ def run(setup: Setup, after_row: Callable[[str, int], None]) -> Actor:
         row = Row(OWN, count, name, "policy", author, setup.student_of(setup.policy), count)
         texts = {item: [edit.text for edit in found[:count] if not edit.missing] for item, found in edits.items()}
         measure_row(setup, row, texts)
-        after_row(row.arm, row.round)
+        after_rows([(row.arm, row.round)])
     return taught(setup, row)
 
 

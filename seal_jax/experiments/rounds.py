@@ -24,6 +24,7 @@ from seal_jax.student.measure import measure
 from seal_jax.student.trials import Plan, Trial
 
 NO_RL = "self-edits, no RL"
+AfterRows = Callable[[Sequence[tuple[str, int]]], None]  # is told (arm, round) of rows that are all in the records
 
 
 @dataclass(frozen=True)
@@ -79,27 +80,27 @@ class Setup:
         return self.student or policy
 
 
-def run(setup: Setup, after_row: Callable[[str, int], None]) -> Actor:
+def run(setup: Setup, after_rows: AfterRows) -> Actor:
     """The whole experiment: the rows that need no learning, then every round of every arm, each with its row.
 
-    Calls `after_row` with (arm, round) when all of a row is in the records; returns the last policy of the first arm.
+    Returns the last policy of the first arm.
     """
     samples = setup.config.evaluation.samples
     for control in setup.domain.controls():
         row = control_row(setup, control)
         evaluate(setup, row)
-        after_row(row.arm, row.round)
+        after_rows([(row.arm, row.round)])
 
     for who, name, author in setup.others:
         evaluate(setup, Row(who, 0, name, "author", author, setup.student_of(setup.policy), samples))
-        after_row(who, 0)
+        after_rows([(who, 0)])
 
     def own(arm: str, number: int, policy: Actor) -> Row:
         name = f"{arm}, round {number}" if number else NO_RL
         return Row(arm, number, name, "policy", setup.writes(policy), setup.student_of(policy), samples)
 
     evaluate(setup, own(SEAL, 0, setup.policy))
-    after_row(SEAL, 0)
+    after_rows([(SEAL, 0)])
     final = {}
     for arm in setup.arms:
         policy, measured = setup.policy, (SEAL, 0)
@@ -113,7 +114,7 @@ def run(setup: Setup, after_row: Callable[[str, int], None]) -> Actor:
             else:
                 evaluate(setup, row)
                 policy, measured = improved, (arm.name, number)
-            after_row(arm.name, number)
+            after_rows([(arm.name, number)])
         final[arm.name] = policy
     return final[setup.arms[0].name]
 

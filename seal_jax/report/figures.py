@@ -108,17 +108,28 @@ def matrix(mean: np.ndarray) -> str:
     return _uri(figure)
 
 
-def by_epochs(found: Mapping[str, Mapping[int, Line]]) -> str:
-    """Accuracy by epochs, on a logarithmic axis, with 95% intervals: a curve for each learning rate."""
+def highest(grids: Mapping[str, Mapping[str, Mapping[int, Line]]]) -> float:
+    """The greatest accuracy of some grids, from 0 to 1, its interval included where it has one."""
+    values = [line.measures["accuracy"] for rates in grids.values() for cells in rates.values()
+              for line in cells.values()]  # fmt: skip
+    return float(np.nanmax([value.high if value.has_interval else value.mean for value in values], initial=0.01))
+
+
+def by_epochs(found: Mapping[str, Mapping[int, Line]], top: float) -> str:
+    """Accuracy by epochs, on a logarithmic axis, with 95% intervals: a curve for each learning rate.
+
+    top: accuracy from 0 to 1 up to which the axis reaches, the same for pictures that are to be compared.
+    """
     figure, axes = _figure(3.6)
     scale, _ = SCALES["accuracy"]
     shades = np.linspace(0.9, 0.35, len(found))
-    for (arm, cells), shade in zip(found.items(), shades, strict=True):
+    for (rate, cells), shade in zip(found.items(), shades, strict=True):
         epochs = sorted(cells)
         values = [cells[count].measures["accuracy"] for count in epochs]
         means = np.array([value.mean for value in values])
         shape = {"marker": "o", "color": str(1 - shade), "lw": 1.4, "capsize": 3, "ms": 5}
-        axes.errorbar(epochs, means * scale, yerr=_reach(values) * scale, label=arm, **shape)
+        axes.errorbar(epochs, means * scale, yerr=_reach(values) * scale, label=f"learning rate {rate}", **shape)
+    axes.set_ylim(0, 1.05 * top * scale)
     ticks = sorted({count for cells in found.values() for count in cells})
     axes.set_xscale("log")
     axes.set_xticks(ticks, [str(count) for count in ticks])

@@ -20,7 +20,7 @@ STUDENTS = {"": "the policy of the round", "initial": "the policy before round 1
 EXPERIMENTS = {
     "pretraining": "continued pretraining: all passages at once",
     "continual": "continual self-edits: passages one after another",
-    "grid": "the inner loop by learning rate and epochs",
+    "grid": "the inner loop by rank, learning rate and epochs",
 }
 AXES = {"accuracy": "accuracy, %", "log_likelihood": "log-likelihood, nats per token"}
 UNITS = {"accuracy": "points of accuracy", "log_likelihood": "nats per answer token"}
@@ -173,9 +173,10 @@ def _pictures(recorded: Recorded, lines: Sequence[Line], rounds: Sequence[Round]
     for measure, axis in AXES.items():
         if any(measure in line.measures and line.measures[measure].count for line in lines):
             yield f"{axis.capitalize()}: mean over {many} with 95% interval", figures.rows(lines, measure, axis)
-    if grid.by_rate(recorded, lines):
+    grids = grid.by_rank(recorded, lines)
+    for rank, found in grids.items():
         caption = f"Accuracy, %, by epochs, for each learning rate: mean over {many} with 95% interval"
-        yield caption, figures.by_epochs(grid.by_rate(recorded, lines))
+        yield f"{rank.capitalize()}: {caption}" if rank else caption, figures.by_epochs(found, figures.highest(grids))
     for matrix in forgetting.matrices(recorded):
         caption = f"{matrix.arm.capitalize()}: accuracy, %, on each passage of a sequence after each update"
         yield caption, figures.matrix(matrix.mean)

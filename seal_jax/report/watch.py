@@ -1,7 +1,7 @@
 """What is made of a run's records while it goes on: curves, pictures of ARC tasks, and report.html."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from etils import epath
@@ -23,28 +23,32 @@ class Watch:
     with Watch(folder, config) as watch:
         recorder.observers.append(watch.during)
         ...  # measure a row of the table, then:
-        watch.after_row("SEAL", 1)
+        watch.after_rows([("SEAL", 1)])
     """
 
     def __init__(self, folder: epath.Path, config: Config):
         """Raises UserError if Weights & Biases is asked for and not installed."""
         self.folder = epath.Path(folder)
         self._rows: set[tuple[str, int]] = set()
+        self._shown: Recorded | None = None  # what report.html was made of
         self._metrics = None
         if is_first():
             project = config.metrics.wandb_project
             self._metrics = Metrics(self.folder / "metrics", project, dataclasses.asdict(config))
         self._written = Ledger(self.folder / "metrics.jsonl", ("name", "step"))
 
-    def after_row(self, arm: str, number: int) -> None:
-        """A row of the table is complete: adds its points to the curves, draws its sheets, writes report.html anew."""
-        self._rows.add((arm, number))
+    def after_rows(self, rows: Sequence[tuple[str, int]]) -> None:
+        """Rows of the table, by (arm, round), are complete: adds their points to the curves, draws their sheets, and
+        writes report.html anew where there is something new to show."""
+        self._rows.update(rows)
         if self._metrics is None:
             return
         recorded = load(self.folder)
         scalars.publish(self._metrics, self._written, scalars.points(recorded, self._rows))
-        draw_sheets(self.folder, recorded, arm, number)
-        html.write(self.folder)
+        drawn = [draw_sheets(self.folder, recorded, *row) for row in rows]
+        if any(drawn) or recorded != self._shown:
+            html.write(self.folder)
+        self._shown = recorded
 
     def during(self, stage: keys.Stage, done: int, figures: Mapping[str, float]) -> None:
         """A part of a stage is recorded: adds a point for each of the figures, by how much of the stage is done."""
@@ -66,13 +70,14 @@ class Watch:
         self.close()
 
 
-def draw_sheets(folder: epath.Path, recorded: Recorded, arm: str, number: int) -> None:
-    """A picture of each evaluation task with the attempts of a row's first trial, where there is none yet.
+def draw_sheets(folder: epath.Path, recorded: Recorded, arm: str, number: int) -> int:
+    """A picture of each evaluation task with the attempts of a row's first trial, where there is none yet; how many.
 
     Nothing is drawn of items without grids, nor in a bucket, where matplotlib cannot write.
     """
     if in_bucket(folder):
-        return
+        return 0
+    drawn = 0
     row = label(recorded, keys.EVALUATION, arm, number)
     stage = keys.Stage(keys.EVALUATION, arm, number, keys.ANSWER)
     trials = {tuple(trial[field] for field in keys.TRIAL): trial for trial in recorded.trials}
@@ -82,6 +87,8 @@ def draw_sheets(folder: epath.Path, recorded: Recorded, arm: str, number: int) -
         if "grids" in item and trial is not None and not file.exists():
             file.parent.mkdir(exist_ok=True)
             sheets.save(file, _sheet(item, trial, row))
+            drawn += 1
+    return drawn
 
 
 def _sheet(item: Record, trial: Record, row: str):

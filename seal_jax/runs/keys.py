@@ -16,8 +16,8 @@ leads to the policy of row r; the row of round 0 has not learned.
 Of continued pretraining: the arm 'own' has self-edits, and its round is their number of each passage. Of continual
 self-edits: the arms are 'continual' and 'controlled', the round is how many passages of its sequence a model has
 learned, and the sequence is the `sample` of its trials and of its self-edits; those that do not depend on what was
-learned are of round 0 and sample 0. Of a grid: an arm for each learning rate, and its round is the number of epochs;
-the self-edits are those of the arm 'grid'.
+learned are of round 0 and sample 0. Of a grid: an arm for each learning rate (of each rank, where there are several),
+and its round is the number of epochs; the self-edits are those of the arm 'grid'.
 """
 
 from dataclasses import asdict, dataclass

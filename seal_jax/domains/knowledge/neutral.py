@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from seal_jax.domains.knowledge.corpus import Passage, load_passages
-from seal_jax.errors import UserError
+from seal_jax.errors import UserError, read_text
 
 
 def texts(source: str, learned: Sequence[Passage]) -> list[str]:
@@ -14,7 +14,8 @@ def texts(source: str, learned: Sequence[Passage]) -> list[str]:
     Raises UserError where there are none, or some are what is to be learned.
     """
     if Path(source).suffix == ".txt":
-        found = [" ".join(part.split()) for part in re.split(r"\n\s*\n", _read(source))]
+        text = read_text(source, "give a text file, with empty lines between the texts")
+        found = [" ".join(part.split()) for part in re.split(r"\n\s*\n", text)]
         found = [text for text in found if text]
     else:
         found = [passage.context for passage in load_passages(source, labelled=False)]
@@ -26,13 +27,3 @@ def texts(source: str, learned: Sequence[Passage]) -> list[str]:
             f"config.continual.neutral: {len(both)} of its texts are also learned; name texts about something else"
         )
     return found
-
-
-def _read(source: str) -> str:
-    try:
-        return Path(source).read_text(encoding="utf-8-sig")
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or "not UTF-8 text"
-        raise UserError(
-            f"{source} cannot be read ({reason}); give a text file, with empty lines between the texts"
-        ) from error

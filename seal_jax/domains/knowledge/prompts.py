@@ -8,11 +8,10 @@ they write ends at a blank line: so few-shot prompts show their examples, with a
 import re
 from functools import cache
 from importlib import resources
-from pathlib import Path
 
 from seal_jax.domains.domain import Prompt
 from seal_jax.domains.knowledge.corpus import Passage
-from seal_jax.errors import UserError
+from seal_jax.errors import UserError, read_text
 
 PLACEHOLDERS = ("{title}", "{context}")
 PLAIN, CUE = "{plain}\n", "{cue}"
@@ -44,12 +43,7 @@ def resolve(family_or_file: str) -> str:
 
 def load_template(path: str) -> str:
     """Text of a template file, kept to the last newline. UserError if unreadable or without a placeholder."""
-    try:
-        text = Path(path).read_text(encoding="utf-8-sig")
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or "not UTF-8 text"
-        names = ", ".join(FAMILIES)
-        raise UserError(f"prompt {path!r} cannot be read ({reason}); give a text file or one of: {names}.") from error
+    text = read_text(path, f"give a text file or one of: {', '.join(FAMILIES)}.", f"prompt {path!r}")
     for placeholder in PLACEHOLDERS:
         if placeholder not in text:
             raise UserError(f"prompt file {path} lacks the placeholder {placeholder}; write it where that text goes.")

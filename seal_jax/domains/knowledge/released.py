@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from seal_jax.errors import UserError
+from seal_jax.errors import UserError, read_text
 from seal_jax.runs import keys
 from seal_jax.runs.records import read
 
@@ -39,11 +39,7 @@ def load_written(path: str) -> list[Written]:
     place = Path(path)
     if place.is_dir() or place.name == "self_edits.jsonl":
         return _of_run(place if place.is_dir() else place.parent)
-    try:
-        text = place.read_text(encoding="utf-8-sig")
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or "not UTF-8 text"
-        raise UserError(f"{path} cannot be read ({reason}); name a file of completions, or a run's folder") from error
+    text = read_text(path, "name a file of completions, or a run's folder")
     if place.suffix == ".jsonl":
         return _of_pairs([(_json(line, f"{path}, line {number}"), number)
                           for number, line in enumerate(text.split("\n"), 1) if line.strip()], path)  # fmt: skip
