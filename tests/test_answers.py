@@ -92,6 +92,12 @@ def test_measures_by_row_are_means_over_questions_then_trials_then_items():
     assert found["SEAL", 1] == own and list(found) == [("base", 0), ("SEAL", 0), ("SEAL", 1)]
 
 
+def test_a_row_of_empty_self_edits_covers_nothing_and_says_so():
+    recorded = run()
+    recorded.self_edits[:] = [edit(("SEAL", 0), name, "") for name in "xy"]
+    assert answers.by_row(recorded)["SEAL", 0].coverage is None
+
+
 def test_the_table_has_a_line_for_each_row():
     recorded = run()
     (table,) = cells.answer_tables(recorded, tables.lines(recorded))

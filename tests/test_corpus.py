@@ -66,6 +66,13 @@ def test_squad_file(tmp_path):
     assert second.questions[0].question == "What leaks?"
 
 
+@pytest.mark.parametrize(
+    "content", ([{**ITEM, "title": "Saint%27s weir"}], {"data": [{**ARTICLE, "title": "Saint%27s_weir"}]})
+)
+def test_a_title_is_not_written_as_in_an_address(tmp_path, content):
+    assert load_passages(write(tmp_path / "passages.json", content))[0].title == "Saint's weir"
+
+
 def test_space_around_texts_is_removed(tmp_path):
     spaced = {
         "title": " Dunmar weir\n",

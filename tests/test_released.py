@@ -59,6 +59,11 @@ def test_every_form_is_read(tmp_path, name):
     assert found_for(path, title="Other", context="Another passage.") is None
 
 
+def test_a_title_as_in_an_address_is_the_same_title(tmp_path):
+    path = write(tmp_path / "titles.json", {"articles": [{"title": "Saint%27s_weir", "completions": ["one"]}]})
+    assert found_for(path, title="Saint's weir") == (("one",), None)
+
+
 def test_equal_titles_without_passages_belong_to_nobody():
     index = Index([Written(("a",), "Weir"), Written(("b",), "Weir"), Written(("c",), "Mill")])
     assert index.find("Weir", "x") is None and index.find("Mill", "x").texts == ("c",)

@@ -148,6 +148,8 @@ def test_headlines_name_doubt_and_begin_with_accuracy():
     assert report.headlines(lines[:2])[1:] == [
         "SEAL, round 1, against the untrained student: +0.50 ± 0.20 nats per answer token."
     ]
+    begun = [lines[0], dataclasses.replace(lines[1], items=4)]
+    assert report.headlines(begun)[0].startswith("Right answers, in %: “SEAL, round 1 (4 of 9)” 20.0 ± 10.0, “base,")
     assert report.headlines(lines[:1]) == [] and report.headlines([made_line("SEAL", 0, *gains)]) == []
 
 

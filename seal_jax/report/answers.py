@@ -25,7 +25,8 @@ PUNCTUATION = str.maketrans("", "", string.punctuation)
 class Measures:
     """Of one row. f1, exact: from 0 to 1, over items. bleu: of all answers together, from 0 to 100.
 
-    coverage: share of gold answers that stand in the row's self-edits, over items; None where it has none.
+    coverage: share of gold answers that stand in the row's self-edits, over items; None where it has none, or only
+    empty ones.
     """
 
     f1: Estimate
@@ -64,6 +65,7 @@ def _measures(trials: Sequence[Record], edits: Sequence[Record], gold: dict[str,
     pairs = [(item, list(zip(answers, gold[item], strict=True))) for item, answers in said]
     covered = [(edit["item"], [float(stands_in(answer, edit["text"])) for answer in gold[edit["item"]]])
                for edit in edits if edit["item"] in gold]  # fmt: skip
+    written = covered and any(edit["text"] for edit in edits)
     flat = [pair for _, found in pairs for pair in found]
     return Measures(
         f1=estimate(item_means((item, [token_f1(*pair) for pair in found]) for item, found in pairs).values(), (0, 1)),
@@ -71,7 +73,7 @@ def _measures(trials: Sequence[Record], edits: Sequence[Record], gold: dict[str,
             item_means((item, [exact_match(*pair) for pair in found]) for item, found in pairs).values(), (0, 1)
         ),
         bleu=bleu([answer for answer, _ in flat], [right for _, right in flat]),
-        coverage=estimate(item_means(covered).values(), (0, 1)) if covered else None,
+        coverage=estimate(item_means(covered).values(), (0, 1)) if written else None,
     )
 
 

@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from importlib import resources
 
 import jinja2
@@ -88,9 +89,10 @@ def headlines(lines: Sequence[Line]) -> list[str]:
     learned = [line for line in lines if line.arm in (keys.SEAL, keys.OWN) and line.round]
     if not learned:
         return []
-    last, found = learned[-1], []
+    last, found, total = learned[-1], [], max(line.items for line in lines)
     first = next(line for line in lines if line.arm == last.arm)
-    shown = {line.name: line.measures["accuracy"] for line in (last, first, lines[0])}
+    shown = {cells.row_name(replace(line, same_as=None), total): line.measures["accuracy"]
+             for line in (last, first, lines[0])}  # fmt: skip
     right = [f"“{name}” {cells.number(value, 'accuracy')}" for name, value in shown.items() if value.count]
     if right:
         found.append(f"Right answers, in %: {', '.join(right)}.")

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 from seal_jax.config import Data
 from seal_jax.domains.knowledge.released import completions_of, prompt_of
@@ -246,7 +247,7 @@ def _seal_items(items: list, source: str, labelled: bool = True) -> list[Passage
         questions = tuple(_seal_question(q, f"{where}, question {i}") for i, q in enumerate(listed))
         if not questions and labelled:
             raise UserError(f"{where}: 'questions' is empty; give at least one {{question, answer}}.")
-        title, context = _text(item, "title", where), _text(item, "context", where)
+        title, context = unquote(_text(item, "title", where)), _text(item, "context", where)
         found = completions_of(item, where), prompt_of(item, where)
         passages.append(Passage("", title, context, questions, *found))
     return _not_empty(passages, source)
@@ -282,8 +283,8 @@ def _squad_question(qa: Any, where: str) -> Question:
 
 
 def _squad_title(item: Any, where: str) -> str:
-    """The title with spaces for SQuAD's underscores."""
-    return _text(item, "title", where).replace("_", " ")
+    """The title with spaces for SQuAD's underscores, and what stands for '%27' and the like."""
+    return unquote(_text(item, "title", where)).replace("_", " ")
 
 
 def _get(item: Any, field: str, kind: type, where: str) -> Any:

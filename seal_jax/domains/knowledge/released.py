@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 from seal_jax.errors import UserError, read_text
 from seal_jax.runs import keys
@@ -153,5 +154,6 @@ def _json(text: str, where: str) -> Any:
 
 
 def _plain(text: str) -> str:
-    """A text by which passages are compared: SQuAD's underscores and runs of white space are single blanks."""
-    return re.sub(r"[\s_]+", " ", text).strip()
+    """A text by which passages are compared: SQuAD's underscores and runs of white space are single blanks, and what it
+    wrote as in an address ('%27') is what it stands for."""
+    return re.sub(r"[\s_]+", " ", unquote(text)).strip()
