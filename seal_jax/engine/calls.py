@@ -6,7 +6,7 @@ compiled before there is any data.
 
 import functools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import jax
 import jax.numpy as jnp
@@ -25,6 +25,8 @@ from seal_jax.model.lora import LoraConfig, init_adapter, merge
 from seal_jax.model.transformer import ModelConfig, Transformer
 from seal_jax.parallel import Layout, map_candidates, split_candidates
 
+KEPT = 1024  # tokens of a training step up to which nothing is computed again where the memory is not known
+
 
 @dataclass(frozen=True)
 class Calls:
@@ -34,10 +36,17 @@ class Calls:
     settings: EngineConfig
     layout: Layout
 
+    def recomputing(self, remat: str) -> "Calls":
+        """The same, with training steps whose backward passes compute that again, a kind of REMAT."""
+        return replace(self, settings=replace(self.settings, remat=remat))
+
     def model(self, scale: float, tokens: int = 0) -> Transformer:
-        """The model with adapters of this scale (1 without any); above `settings.remat_above` tokens of a training
-        step, blocks are recomputed in the backward pass."""
-        return Transformer(self.config, scale, tokens > self.settings.remat_above)
+        """The model with adapters of this scale (1 without any), for a training step on so many tokens of a device (0:
+        nothing is trained). Where `settings.remat` leaves it open, blocks are computed again above KEPT tokens."""
+        remat = self.settings.remat
+        if remat == "auto" or not tokens:
+            remat = "full" if tokens > KEPT else "none"
+        return Transformer(self.config, scale, remat)
 
     def chunk(self, rows: int) -> int:
         """Positions of each of so many sequences on a device to which the head is applied at a time."""
@@ -81,7 +90,7 @@ class Calls:
             state, losses = split(*args)
             return self.layout.constrain(state, candidates=True), losses
 
-        return Call(f"step {recipe}", run, (frozen, state, local, data, hyper), donate=(1,))
+        return Call(f"step {self.settings.remat} {recipe}", run, (frozen, state, local, data, hyper), donate=(1,))
 
     def blank_batch(
         self, shape: tuple[int, int], size: tuple[int, int], targets: int = 0, counted: int = 0
@@ -129,14 +138,14 @@ class Calls:
     def teach(self, base: dict, state: sft.State, hyper: sft.Hyper, recipe: Recipe, batch: sft.Batch) -> Call:
         """One optimizer step of one model -> (state, loss); batch.tokens [A, B, T] with B split over the devices."""
         step = functools.partial(sft.sft_step, self._teaching(base, recipe, batch.tokens))
-        return self._one_model(f"teach {recipe}", step, base, state, (batch, hyper))
+        return self._one_model(f"teach {self.settings.remat} {recipe}", step, base, state, (batch, hyper))
 
     def prefer(
         self, base: dict, state: sft.State, hyper: sft.Hyper, recipe: Recipe, batch: dpo.Pairs, beta: float
     ) -> Call:
         """One step of DPO of one model -> (state, loss); batch.tokens [A, B, 2, T], B split over the devices."""
         step = functools.partial(dpo.dpo_step, dpo.Program(self._teaching(base, recipe, batch.tokens), beta))
-        return self._one_model(f"prefer {beta} {recipe}", step, base, state, (batch, hyper))
+        return self._one_model(f"prefer {beta} {self.settings.remat} {recipe}", step, base, state, (batch, hyper))
 
     def reinforce(
         self, base: dict, state: sft.State, hyper: sft.Hyper, recipe: Recipe, batch: policy_gradient.Batch, how:
@@ -146,7 +155,7 @@ class Calls:
         teaching = self._teaching(base, recipe, batch.tokens)
         program = policy_gradient.Program(teaching, how.clip, how.kl, how.normaliser, how.longest)
         step = functools.partial(policy_gradient.policy_gradient_step, program)
-        return self._one_model(f"reinforce {how} {recipe}", step, base, state, (batch, hyper))
+        return self._one_model(f"reinforce {how} {self.settings.remat} {recipe}", step, base, state, (batch, hyper))
 
     def _teaching(self, base: dict, recipe: Recipe, tokens) -> sft.Program:
         on_device = tokens.size // tokens.shape[0] // self.layout.devices
