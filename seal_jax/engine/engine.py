@@ -78,6 +78,7 @@ class Engine:
         step is at most `settings.length_groups` calls, of candidates with sequences of like length (see groups.py).
         Rows with a teacher's targets (see `with_targets`) are learned by `recipe.distillation`. past: adapters with an
         axis of lanes, of the recipe's scale and any rank, that the candidates have already and that stay as they are.
+        Where the recipe freezes A, all have that of the first candidate's seed, so the seeds should be the same.
         """
         lanes = Lanes.holding(len(candidates), self.layout.devices)
         seeds = np.array(lanes.spread([c.seed for c in candidates]), np.uint32)
@@ -88,6 +89,9 @@ class Engine:
         steps = packing.schedule_steps(candidates, recipe.batch)
         parts = groups.plan_parts(slotted, steps, lanes, self.settings.length_groups, recipe.batch)
         frozen = {"params": base} | ({} if past is None else {"past": past})
+        if recipe.lora.freeze_a:
+            seed = self.layout.put(np.array(candidates[0].seed, np.uint32))
+            frozen["shared"] = self.programs.run(self.calls.shared(base, seed, recipe))
         shape = recipe.accumulation, recipe.batch_size
         filled = [packing.fill_step(slotted, part.slots, shape, lanes, part.size) for part in parts]
         widths = groups.places_widths(parts, [weights for _, _, weights, _ in filled])
@@ -121,7 +125,10 @@ class Engine:
                 if slots:
                     losses[candidate].append(loss_of[lanes.of(candidate)])
         self.programs.activity.restore()
-        return state.trainable["lora"], [np.array(lane, np.float32) for lane in losses]
+        trained = state.trainable["lora"]
+        if recipe.lora.freeze_a:
+            trained = self.programs.run(self.calls.complete(frozen["shared"], trained))
+        return trained, [np.array(lane, np.float32) for lane in losses]
 
     def with_targets(self, base: dict, rows: Sequence[Row], how: Distillation) -> dict[Row, Row]:
         """Those of the rows that have a teacher, which is the base, each with the targets of their texts."""

@@ -274,6 +274,7 @@ class Plan:
         if not adapted:
             return Weights(self.base)
         how = recipe(self.config.inner)
+        how = replace(how, lora=replace(how.lora, freeze_a=False))  # what is asked has both factors
         state = self.engine.calls.blank_state(self.base, self._asked_lanes().total, how)
         return Weights(self.base, state.trainable["lora"], how.lora)
 
