@@ -37,6 +37,7 @@ def main() -> None:
     parser.add_argument("--rates", type=float, nargs="+", default=[5e-4, 1e-3, 2e-3])
     parser.add_argument("--epochs", type=int, nargs="+", default=[2, 4, 8])
     parser.add_argument("--objectives", nargs="+", choices=("sft", "distill"), default=["sft"])
+    parser.add_argument("--freeze-a", action="store_true", help="LoRA-FA: one A for all adapters, and B is trained")
     parser.add_argument("--plot", metavar="FILE")
     arguments = parser.parse_args()
     passages = load_passages(arguments.data)[arguments.skip :][: arguments.passages]
@@ -44,7 +45,7 @@ def main() -> None:
     found: dict[tuple[str, float], list[tuple[int, float, float]]] = {}
     print("| objective | learning rate | epochs | right, % | loss on other texts |\n|---|---|---|---|---|")
     for objective in arguments.objectives:
-        model = lab.load(arguments.model, inner={"objective": objective})
+        model = lab.load(arguments.model, inner={"objective": objective, "freeze_a": arguments.freeze_a})
         texts = [lab.split(one) if arguments.edits == "sentences" else lab.write(model, one, 1)[0] for one in passages]
         before = np.mean(losses(model, None, neutral))
         for rate in arguments.rates:

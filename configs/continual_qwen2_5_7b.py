@@ -15,5 +15,5 @@ def get_config(size: str = "") -> ConfigDict:
     """The config; `size` 'smoke' is a small version."""
     config = ConfigDict(defaults("knowledge", "continual"))
     config.model.chat = "no"  # a base model
-    config.engine.update(candidates=16, remat_above=0)
+    config.engine.update(candidates=16)
     return at_size(config, size)

@@ -17,5 +17,5 @@ def get_config(size: str = "") -> ConfigDict:
     """The config; `size` 'smoke' is a small version."""
     config = ConfigDict(defaults("arc"))  # the paper's numbers
     config.arc.update(train_ids=paper.TRAINING, evaluation_ids=paper.EVALUATION)
-    config.engine.update(candidates=4, decode_rows=64, remat_above=0)
+    config.engine.update(candidates=4, decode_rows=64)
     return at_size(config, size)

@@ -16,5 +16,5 @@ def get_config(size: str = "") -> ConfigDict:
     config = ConfigDict(defaults("knowledge"))
     config.model.policy = "Qwen/Qwen2.5-3B"
     config.model.chat = "no"  # a base model
-    config.engine.update(candidates=24, remat_above=0)
+    config.engine.update(candidates=24)
     return at_size(config, size)

@@ -18,5 +18,5 @@ def get_config(size: str = "") -> ConfigDict:
     config.model.chat = "no"  # a base model
     # The longest of 1,000 self-edits of this model on SQuAD has about 2,600 tokens, the mean 252.
     config.sampling.update(max_new_tokens=4096)
-    config.engine.update(candidates=128, decode_rows=256, remat_above=0)
+    config.engine.update(candidates=128, decode_rows=256)
     return at_size(config, size)

@@ -19,5 +19,4 @@ def get_config(size: str = "") -> ConfigDict:
     config.seed = 43
     config.model.chat = "no"  # a base model
     config.knowledge.split_newlines = False
-    config.engine.remat_above = 0
     return at_size(config, size)

@@ -8,9 +8,11 @@ import pytest
 from tiny_training import LORA, random_rows, tiny_engine, tiny_model
 
 from seal_jax.config import Config, Outer
-from seal_jax.engine import budget, packing
-from seal_jax.engine.budget import GIB, chunk_limit, costliest, largest, on_device, other_bases, step_budget
+from seal_jax.engine import packing
+from seal_jax.engine.budget import chunk_limit, largest, other_bases, step_peak
+from seal_jax.engine.memory import GIB, on_device
 from seal_jax.engine.packing import Candidate
+from seal_jax.engine.programs import Programs
 from seal_jax.engine.recipe import Recipe
 from seal_jax.errors import UserError
 from seal_jax.inner.sft import Optimizer
@@ -28,7 +30,7 @@ def model():
 @pytest.fixture(scope="module")
 def engine(model):
     """It keeps what it found of each step, so that the tests compile each once."""
-    return tiny_engine(model[0], candidates=0, memory_gib=1.0)
+    return tiny_engine(model[0], candidates=0, memory_gib=1.0, remat="none")
 
 
 def within(engine, size):
@@ -37,20 +39,20 @@ def within(engine, size):
     return dataclasses.replace(engine, settings=settings)
 
 
-def takes(engine, lanes):
+def takes(engine, base, lanes):
     """Bytes of the longest step."""
-    return engine.peaks[RECIPE, lanes, (lanes, 64)]
+    return step_peak(engine, base, RECIPE, lanes, 64)
 
 
 def test_less_memory_holds_fewer_candidates(engine, model, capsys):
     base = engine.put_base(model[1])
     assert chunk_limit(engine, base, CANDIDATES, RECIPE) == 5  # no more lanes than there are candidates
     assert "5 candidates train together: with sequences of up to 64 tokens they take" in capsys.readouterr().out
-    assert on_device(base) < takes(engine, 1) < takes(engine, 2) < takes(engine, 5) < GIB
+    assert on_device(base) < takes(engine, base, 1) < takes(engine, base, 2) < takes(engine, base, 5) < GIB
     for lanes in (1, 2, 4):
-        assert chunk_limit(within(engine, takes(engine, lanes) + 1), base, CANDIDATES, RECIPE) == lanes
+        assert chunk_limit(within(engine, takes(engine, base, lanes) + 1), base, CANDIDATES, RECIPE) == lanes
         assert capsys.readouterr().out.count("\n") <= 1
-    assert chunk_limit(within(engine, takes(engine, 4) - 1), base, CANDIDATES, RECIPE) == 3
+    assert chunk_limit(within(engine, takes(engine, base, 4) - 1), base, CANDIDATES, RECIPE) == 3
     compiled = engine.programs.count
     chunk_limit(engine, base, CANDIDATES, RECIPE)
     assert engine.programs.count == compiled and not capsys.readouterr().out
@@ -68,10 +70,10 @@ def test_the_step_that_was_measured_is_the_one_that_runs(engine, model):
 
 def test_one_that_does_not_fit_is_refused_with_a_remedy(engine, model):
     base = engine.put_base(model[1])
-    for size in (takes(engine, 1) - 1, on_device(base) / 2):
+    for size in (takes(engine, base, 1) - 1, on_device(base) / 2):
         with pytest.raises(UserError, match=r"to train one on 64 tokens takes .* raise config.engine.memory_gib"):
             chunk_limit(within(engine, size), base, CANDIDATES, RECIPE)
-    beside = dataclasses.replace(within(engine, takes(engine, 1)), other_bases=1)
+    beside = dataclasses.replace(within(engine, takes(engine, base, 1)), other_bases=1)
     with pytest.raises(UserError, match="as many as fit"):
         chunk_limit(beside, base, CANDIDATES, RECIPE)
 
@@ -90,35 +92,27 @@ def test_where_nothing_is_trained_nothing_is_compiled(engine, model):
 def test_the_devices_own_limit(engine, model, monkeypatch):
     base, settings = engine.put_base(model[1]), dataclasses.replace(engine.settings, memory_gib=0.0)
     open_ended = dataclasses.replace(engine, settings=settings)
+    assert open_ended.step_budget(base) is None
     with pytest.raises(UserError, match="set config.engine.memory_gib, or config.engine.candidates to a number"):
-        step_budget(open_ended, base)
+        chunk_limit(open_ended, base, CANDIDATES, RECIPE)
     weights = on_device(base)
 
     class Device:
         def memory_stats(self):
             return {"bytes_limit": 100 * GIB, "bytes_in_use": weights + 7 * GIB}
 
-    monkeypatch.setattr(budget.jax, "local_devices", lambda: [Device()])
-    assert step_budget(open_ended, base) == pytest.approx(83 * GIB)
+    monkeypatch.setattr(jax, "local_devices", lambda: [Device()])
+    assert open_ended.step_budget(base) == pytest.approx(83 * GIB)
 
 
 def test_a_compilers_refusal_is_a_step_that_does_not_fit(engine, model, monkeypatch):
     def refuse(call):
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: out of memory" if call else "")
 
-    fresh = dataclasses.replace(engine, peaks={})
-    monkeypatch.setattr(engine.programs, "compiled", refuse)
+    fresh = dataclasses.replace(engine, programs=Programs())
+    monkeypatch.setattr(fresh.programs, "compiled", refuse)
     with pytest.raises(UserError, match="takes inf GiB"):
         chunk_limit(fresh, engine.put_base(model[1]), CANDIDATES, RECIPE)
-
-
-def test_the_costliest_steps(model):
-    engine = tiny_engine(model[0], remat_above=256)
-    assert costliest(engine, RECIPE, 2, [32, 64]) == {(2, 64)}
-    # Blocks are recomputed in a step of four lanes on 512 tokens; not on 64, nor in one of two lanes on 128.
-    assert costliest(engine, RECIPE, 4, [16, 64, 512]) == {(4, 512), (4, 64)}
-    assert costliest(engine, RECIPE, 4, [128, 512]) == {(4, 512), (2, 128)}
-    assert costliest(engine, RECIPE, 4, [512]) == {(4, 512)}
 
 
 def test_chunks_of_another_size_change_rounding_at_most(engine, model):

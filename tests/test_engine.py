@@ -172,9 +172,9 @@ def test_what_one_candidate_does_leaves_the_others_bit_for_bit_alone(engine, bas
 
 
 def test_neighbours_remat_and_chunks_change_rounding_at_most(engine, base, together):
-    """A neighbour of other lengths, blocks recomputed, the head applied to five positions at a time."""
+    """A neighbour of other lengths, minimal recomputation, the head applied to five positions at a time."""
     longer = replace(CANDIDATES[0], rows=random_rows((24, 21, 18, 17), 8), epochs=1)
-    other = tiny_engine(engine.config, remat_above=0, loss_chunk=5)
+    other = tiny_engine(engine.config, remat="minimal", loss_chunk=5)
     trained, losses = other.finetune(base, [longer, CANDIDATES[2]], RECIPE)
     close(lane(trained, 1), lane(together[0], 2), 1e-5)
     np.testing.assert_allclose(losses[1], together[1][2], rtol=1e-5)

@@ -121,7 +121,7 @@ def check_sizes(shapes, full, chunk):
     assert any(int(np.prod(shape)) == 3 * 2 * chunk * 1009 for shape in with_vocabulary)  # it looks where it should
 
 
-@pytest.mark.parametrize(("full", "remat"), [(False, False), (False, True), (True, False)])
+@pytest.mark.parametrize(("full", "remat"), [(False, "none"), (False, "full"), (True, "none")])
 def test_no_logits_of_more_than_a_chunk_are_traced(full, remat):
     step, args = step_on_candidates(full, remat, 4)
     check_sizes(set(arrays_of(jax.make_jaxpr(step)(*args).jaxpr)), full, 4)
@@ -129,21 +129,21 @@ def test_no_logits_of_more_than_a_chunk_are_traced(full, remat):
 
 def test_the_search_finds_whole_logits():
     """With a chunk as long as the sequence the same search sees them."""
-    step, args = step_on_candidates(False, False, 23)
+    step, args = step_on_candidates(False, "none", 23)
     with pytest.raises(AssertionError):
         check_sizes(set(arrays_of(jax.make_jaxpr(step)(*args).jaxpr)), False, 4)
 
 
 def test_no_logits_of_tokens_that_do_not_count():
     """Seven of 23 places count, for which 16 are enough, and a chunk may hold them all."""
-    step, args = step_on_candidates(False, False, 24, counted=8)
+    step, args = step_on_candidates(False, "none", 24, counted=8)
     assert args[2].places.shape == (3, 1, 2, 16)
     check_sizes(set(arrays_of(jax.make_jaxpr(step)(*args).jaxpr)), False, 16)
 
 
 def test_no_logits_of_more_than_a_chunk_are_compiled():
     """XLA did not put them together again."""
-    step, args = step_on_candidates(False, False, 4)
+    step, args = step_on_candidates(False, "none", 4)
     text = jax.jit(step).lower(*args).compile().as_text()
     shapes = {tuple(map(int, dims.split(","))) for dims in re.findall(r"[a-z]+\d+\[([\d,]+)\]", text)}
     check_sizes(shapes, False, 4)

@@ -11,7 +11,7 @@ import tiny_run
 from tiny_training import LORA, random_adapter, random_rows, tiny_engine, tiny_model
 
 from seal_jax import config as config_lib
-from seal_jax.engine.budget import peak
+from seal_jax.engine.memory import peak
 from seal_jax.engine.packing import Candidate
 from seal_jax.engine.recipe import Recipe, recipe
 from seal_jax.engine.weights import Weights

@@ -124,6 +124,7 @@ class Inner(Training):
     """
 
     layers: tuple[int, ...] = numbers(0)  # of the model, from 0, whose projections get the adapter; empty: all
+    freeze_a: bool = False  # LoRA-FA (arXiv 2308.03303): A stays as drawn, one for all inner loops, and B is trained
     objective: str = choice("sft", "sft", "distill")
     distill: Distill = Distill()
 

@@ -6,7 +6,7 @@ compiled before there is any data.
 
 import functools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import jax
 import jax.numpy as jnp
@@ -21,9 +21,11 @@ from seal_jax.engine.weights import Weights
 from seal_jax.inner import distill, dpo, loss, policy_gradient, sampling, sft
 from seal_jax.inner.distill import Distillation
 from seal_jax.inner.sampling import DECODING_AXES, Constraint, Decoder, Decoding, Sampling
-from seal_jax.model.lora import LoraConfig, init_adapter, merge
+from seal_jax.model.lora import LoraConfig, factor, init_adapter, joined, merge
 from seal_jax.model.transformer import ModelConfig, Transformer
 from seal_jax.parallel import Layout, map_candidates, split_candidates
+
+KEPT = 1024  # tokens of a training step up to which nothing is computed again where the memory is not known
 
 
 @dataclass(frozen=True)
@@ -34,10 +36,17 @@ class Calls:
     settings: EngineConfig
     layout: Layout
 
+    def recomputing(self, remat: str) -> "Calls":
+        """The same, with training steps whose backward passes compute that again, a kind of REMAT."""
+        return replace(self, settings=replace(self.settings, remat=remat))
+
     def model(self, scale: float, tokens: int = 0) -> Transformer:
-        """The model with adapters of this scale (1 without any); above `settings.remat_above` tokens of a training
-        step, blocks are recomputed in the backward pass."""
-        return Transformer(self.config, scale, tokens > self.settings.remat_above)
+        """The model with adapters of this scale (1 without any), for a training step on so many tokens of a device (0:
+        nothing is trained). Where `settings.remat` leaves it open, blocks are computed again above KEPT tokens."""
+        remat = self.settings.remat
+        if remat == "auto" or not tokens:
+            remat = "full" if tokens > KEPT else "none"
+        return Transformer(self.config, scale, remat)
 
     def chunk(self, rows: int) -> int:
         """Positions of each of so many sequences on a device to which the head is applied at a time."""
@@ -51,10 +60,29 @@ class Calls:
 
         def run(base, seeds):
             adapters = jax.vmap(lambda seed: init_adapter(fold_key(seed), base, recipe.lora))(seeds)
+            adapters = factor(adapters, "B") if recipe.lora.freeze_a else adapters
             state = jax.vmap(functools.partial(sft.init_state, recipe.optimizer))({"lora": adapters})
             return layout.constrain(state, candidates=True)
 
         return Call(f"init {recipe}", run, (base, seeds))
+
+    def shared(self, base: dict, seed, recipe: Recipe) -> Call:
+        """The A that all candidates share where the recipe freezes it, from seed [n]."""
+
+        def run(base, seed):
+            return self.layout.constrain(factor(init_adapter(fold_key(seed), base, recipe.lora), "A"))
+
+        return Call(f"shared {recipe.lora}", run, (base, seed))
+
+    def complete(self, shared: dict, trained: dict) -> Call:
+        """Adapters with a leading axis of lanes from the A that they share and the B of each."""
+
+        def run(shared, trained):
+            lanes = jax.tree.leaves(trained)[0].shape[0]
+            each = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (lanes, *leaf.shape)), shared)
+            return self.layout.constrain(joined(each, trained), candidates=True)
+
+        return Call("complete", run, (shared, trained))
 
     def blank_state(self, base: dict, lanes: int, recipe: Recipe) -> sft.State:
         """The result of `init` for so many lanes, as structs."""
@@ -65,23 +93,23 @@ class Calls:
     def step(self, frozen: dict, state: sft.State, hyper: sft.Hyper, recipe: Recipe, batch: tuple) -> Call:
         """One optimizer step of the chosen lanes -> (state of all lanes, losses [c] of the chosen).
 
-        `frozen` is {'params': base}, with 'past' where every lane has an adapter that it learned before; `batch` is
-        (lane indices [c] within each device, their sft.Batch).
+        `frozen` is {'params': base}, with 'past' where every lane has an adapter that it learned before, and 'shared'
+        where all have the A of `shared`; `batch` is (lane indices [c] within each device, their sft.Batch).
         """
         local, data = batch
         on_device = data.tokens.size // data.tokens.shape[1] // self.layout.devices
         model = self.model(recipe.lora.scale, on_device)
         chunk = self.chunk(on_device // data.tokens.shape[-1])
         program = sft.Program(model, recipe.optimizer, chunk, recipe.distillation)
-        shared = {name: 0 if name == "past" else None for name in frozen}
-        step = jax.vmap(functools.partial(sft.sft_step, program), in_axes=(shared, 0, 0, 0))
-        split = split_candidates(_on_lanes(step), (shared, 0, 0, 0, 0), 0, self.layout)
+        axes = {name: 0 if name == "past" else None for name in frozen}
+        step = jax.vmap(functools.partial(sft.sft_step, program), in_axes=(axes, 0, 0, 0))
+        split = split_candidates(_on_lanes(step), (axes, 0, 0, 0, 0), 0, self.layout)
 
         def run(*args):
             state, losses = split(*args)
             return self.layout.constrain(state, candidates=True), losses
 
-        return Call(f"step {recipe}", run, (frozen, state, local, data, hyper), donate=(1,))
+        return Call(f"step {self.settings.remat} {recipe}", run, (frozen, state, local, data, hyper), donate=(1,))
 
     def blank_batch(
         self, shape: tuple[int, int], size: tuple[int, int], targets: int = 0, counted: int = 0
@@ -106,7 +134,11 @@ class Calls:
         hyper = self.layout.put_candidates(sft.Hyper(*numbers))
         targets = recipe.distillation.top_k if recipe.distillation else 0
         batch = self.blank_batch((recipe.accumulation, recipe.batch_size), size, targets)
-        return self.step({"params": base}, self.blank_state(base, lanes.total, recipe), hyper, recipe, batch)
+        frozen = {"params": base}
+        if recipe.lora.freeze_a:
+            shared = self.shared(base, jax.ShapeDtypeStruct((1,), np.uint32), recipe)
+            frozen["shared"] = self.layout.put_weights(jax.eval_shape(shared.function, *shared.args))
+        return self.step(frozen, self.blank_state(base, lanes.total, recipe), hyper, recipe, batch)
 
     # Outer SFT: one model on all devices
 
@@ -129,14 +161,14 @@ class Calls:
     def teach(self, base: dict, state: sft.State, hyper: sft.Hyper, recipe: Recipe, batch: sft.Batch) -> Call:
         """One optimizer step of one model -> (state, loss); batch.tokens [A, B, T] with B split over the devices."""
         step = functools.partial(sft.sft_step, self._teaching(base, recipe, batch.tokens))
-        return self._one_model(f"teach {recipe}", step, base, state, (batch, hyper))
+        return self._one_model(f"teach {self.settings.remat} {recipe}", step, base, state, (batch, hyper))
 
     def prefer(
         self, base: dict, state: sft.State, hyper: sft.Hyper, recipe: Recipe, batch: dpo.Pairs, beta: float
     ) -> Call:
         """One step of DPO of one model -> (state, loss); batch.tokens [A, B, 2, T], B split over the devices."""
         step = functools.partial(dpo.dpo_step, dpo.Program(self._teaching(base, recipe, batch.tokens), beta))
-        return self._one_model(f"prefer {beta} {recipe}", step, base, state, (batch, hyper))
+        return self._one_model(f"prefer {beta} {self.settings.remat} {recipe}", step, base, state, (batch, hyper))
 
     def reinforce(
         self, base: dict, state: sft.State, hyper: sft.Hyper, recipe: Recipe, batch: policy_gradient.Batch, how:
@@ -146,7 +178,7 @@ class Calls:
         teaching = self._teaching(base, recipe, batch.tokens)
         program = policy_gradient.Program(teaching, how.clip, how.kl, how.normaliser, how.longest)
         step = functools.partial(policy_gradient.policy_gradient_step, program)
-        return self._one_model(f"reinforce {how} {recipe}", step, base, state, (batch, hyper))
+        return self._one_model(f"reinforce {how} {self.settings.remat} {recipe}", step, base, state, (batch, hyper))
 
     def _teaching(self, base: dict, recipe: Recipe, tokens) -> sft.Program:
         on_device = tokens.size // tokens.shape[0] // self.layout.devices

@@ -3,6 +3,7 @@
 Weights are always arguments, since the policy changes every round; the engine keeps what was compiled and counted.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -11,7 +12,7 @@ import numpy as np
 
 from seal_jax.config import EngineConfig
 from seal_jax.engine import generation as decoding
-from seal_jax.engine import groups, packing, teacher
+from seal_jax.engine import groups, memory, packing, remat, teacher
 from seal_jax.engine.calls import Calls
 from seal_jax.engine.generation import Generation, Sample
 from seal_jax.engine.packing import Candidate, Lanes, Row
@@ -44,8 +45,7 @@ class Usage:
 class Engine:
     """Runs one model's programs on a layout of devices.
 
-    other_bases: whole sets of weights that lie on the devices beside those in use; peaks: memory that training steps
-    take, as budget.py measured it.
+    other_bases: whole sets of weights that lie on the devices beside those in use.
     """
 
     config: ModelConfig
@@ -54,7 +54,6 @@ class Engine:
     programs: Programs = field(default_factory=Programs)
     usage: Usage = field(default_factory=Usage)
     other_bases: int = 0
-    peaks: dict = field(default_factory=dict)
 
     @property
     def calls(self) -> Calls:
@@ -64,6 +63,10 @@ class Engine:
     def put_base(self, params: dict) -> dict:
         """Base weights from the host, on the devices."""
         return self.layout.put_weights(params)
+
+    def step_budget(self, base: dict) -> float | None:
+        """Bytes of a device for a training step of these weights and for them; None where that is not known."""
+        return memory.step_budget(self.settings, base, self.other_bases)
 
     def finetune(
         self, base: dict, candidates: Sequence[Candidate], recipe: Recipe, past: dict | None = None
@@ -75,35 +78,45 @@ class Engine:
         step is at most `settings.length_groups` calls, of candidates with sequences of like length (see groups.py).
         Rows with a teacher's targets (see `with_targets`) are learned by `recipe.distillation`. past: adapters with an
         axis of lanes, of the recipe's scale and any rank, that the candidates have already and that stay as they are.
+        Where the recipe freezes A, all have that of the first candidate's seed, so the seeds should be the same.
         """
         lanes = Lanes.holding(len(candidates), self.layout.devices)
         seeds = np.array(lanes.spread([c.seed for c in candidates]), np.uint32)
         hyper = self.layout.put_candidates(_hyper(lanes.spread(candidates), recipe.batch))
+        budget = self.step_budget(base)
         state = self.init_adapters(base, self.layout.put_candidates(seeds), recipe)
         slotted = [packing.slots_of(candidate) for candidate in candidates]
         steps = packing.schedule_steps(candidates, recipe.batch)
         parts = groups.plan_parts(slotted, steps, lanes, self.settings.length_groups, recipe.batch)
         frozen = {"params": base} | ({} if past is None else {"past": past})
-        shape, calls = (recipe.accumulation, recipe.batch_size), self.calls
+        if recipe.lora.freeze_a:
+            seed = self.layout.put(np.array(candidates[0].seed, np.uint32))
+            frozen["shared"] = self.programs.run(self.calls.shared(base, seed, recipe))
+        shape = recipe.accumulation, recipe.batch_size
         filled = [packing.fill_step(slotted, part.slots, shape, lanes, part.size) for part in parts]
         widths = groups.places_widths(parts, [weights for _, _, weights, _ in filled])
-        sizes = {
-            ((len(chosen), part.length), packing.targets_width(slotted, part.slots), widths[part.size])
+        sizes = [
+            (len(chosen), part.length, packing.targets_width(slotted, part.slots), widths[part.size])
             for part, (chosen, *_) in zip(parts, filled, strict=True)
-        }
-        self.programs.prepare(
-            [calls.step(frozen, state, hyper, recipe, calls.blank_batch(shape, *size)) for size in sorted(sizes)]
-        )
+        ]
+
+        def blank(calls: Calls, size: tuple[int, ...]) -> Call:
+            batch = calls.blank_batch(shape, size[:2], *size[2:])
+            return calls.step(frozen, state, hyper, recipe, batch)
+
+        makers = {size: functools.partial(blank, size=size) for size in sorted(set(sizes))}
+        calls = remat.least(self.calls, self.programs, budget, makers)
+        self.programs.prepare([make(calls[size]) for size, make in makers.items()])
         values = []
         self.programs.activity.show("training step", len(parts), lambda: sum(value.is_ready() for value in values))
-        for part, (chosen, *arrays) in zip(parts, filled, strict=True):
+        for part, size, (chosen, *arrays) in zip(parts, sizes, filled, strict=True):
             self._count(slotted, part.slots, arrays[0])
             local = np.array(chosen, np.int32) % lanes.each
             expected = packing.fill_targets(slotted, part.slots, arrays[0].shape, lanes)
             places = packing.counted_places(arrays[1], widths[part.size])
             data = sft.Batch(*arrays, expected and Targets(*expected), places)
             batch = self.layout.put_candidates((local, data))
-            state, loss_now = self.programs.run(calls.step(frozen, state, hyper, recipe, batch))
+            state, loss_now = self.programs.run(calls[size].step(frozen, state, hyper, recipe, batch))
             values.append(loss_now)
         losses: list[list[float]] = [[] for _ in candidates]
         for part, (chosen, *_), row in zip(parts, filled, fetch_all(values), strict=True):
@@ -112,7 +125,10 @@ class Engine:
                 if slots:
                     losses[candidate].append(loss_of[lanes.of(candidate)])
         self.programs.activity.restore()
-        return state.trainable["lora"], [np.array(lane, np.float32) for lane in losses]
+        trained = state.trainable["lora"]
+        if recipe.lora.freeze_a:
+            trained = self.programs.run(self.calls.complete(frozen["shared"], trained))
+        return trained, [np.array(lane, np.float32) for lane in losses]
 
     def with_targets(self, base: dict, rows: Sequence[Row], how: Distillation) -> dict[Row, Row]:
         """Those of the rows that have a teacher, which is the base, each with the targets of their texts."""
@@ -129,22 +145,22 @@ class Engine:
         """
         slotted = [packing.slots_of(candidate)]
 
-        def call(state: sft.State, hyper: sft.Hyper, step: list[tuple[int, ...]]) -> Call:
+        def made(state: sft.State, hyper: sft.Hyper, step: list[tuple[int, ...]]) -> Callable[[Calls], Call]:
             _, *arrays = packing.fill_step(slotted, step, self._shape(recipe, len(step[0])), Lanes(1, 1))
             self._count(slotted, step, arrays[0])
             tokens, weights, valid = (array[0] for array in arrays)
             places = packing.counted_places(weights)
             tokens, weights, places = self.layout.put((tokens, weights, places), None, CANDIDATE)
             batch = sft.Batch(tokens, weights, self.layout.put(valid), places=places)
-            return self.calls.teach(base, state, hyper, recipe, batch)
+            return lambda calls: calls.teach(base, state, hyper, recipe, batch)
 
-        return self._learn(base, candidate, recipe, call)
+        return self._learn(base, candidate, recipe, made)
 
     def prefer(self, base: dict, pairs: Pairs, recipe: Recipe, beta: float) -> tuple[dict, np.ndarray]:
         """Train one model as `teach` does, by DPO on pairs of sequences, `recipe.batch` pairs a step."""
         slotted, reference = pairs.slots()
 
-        def call(state: sft.State, hyper: sft.Hyper, step: list[tuple[int, ...]]) -> Call:
+        def made(state: sft.State, hyper: sft.Hyper, step: list[tuple[int, ...]]) -> Callable[[Calls], Call]:
             shape = self._shape(recipe, len(step[0]))
             _, *arrays = packing.fill_step(slotted, step * 2, shape, Lanes(2, 1))
             self._count(slotted, step * 2, arrays[0])
@@ -153,25 +169,25 @@ class Engine:
                 *self.layout.put((*arrays, *pairs_of(step[0], reference, shape)), None, CANDIDATE),
                 self.layout.put(np.array(True)),
             )
-            return self.calls.prefer(base, state, hyper, recipe, batch, beta)
+            return lambda calls: calls.prefer(base, state, hyper, recipe, batch, beta)
 
-        return self._learn(base, pairs.learner, recipe, call)
+        return self._learn(base, pairs.learner, recipe, made)
 
     def reinforce(self, base: dict, sampled: Sampled, recipe: Recipe, how: Objective) -> tuple[dict, np.ndarray]:
         """Train one model as `teach` does, by policy gradients on texts that were sampled."""
         ordered = sampled.ordered()
         slotted = [list(ordered.learner.rows)]
 
-        def call(state: sft.State, hyper: sft.Hyper, step: list[tuple[int, ...]]) -> Call:
+        def made(state: sft.State, hyper: sft.Hyper, step: list[tuple[int, ...]]) -> Callable[[Calls], Call]:
             shape = self._shape(recipe, len(step[0]))
             _, tokens, weights, _ = packing.fill_step(slotted, step, shape, Lanes(1, 1))
             self._count(slotted, step, tokens)
             others = ordered.arrays(step[0], tokens.shape[1:])
             arrays = self.layout.put((tokens[0], (weights[0] != 0).astype(np.float32), *others), None, CANDIDATE)
             batch = policy_gradient.Batch(*arrays, self.layout.put(np.array(True)))
-            return self.calls.reinforce(base, state, hyper, recipe, batch, how)
+            return lambda calls: calls.reinforce(base, state, hyper, recipe, batch, how)
 
-        return self._learn(base, ordered.learner, recipe, call)
+        return self._learn(base, ordered.learner, recipe, made)
 
     def _shape(self, recipe: Recipe, count: int) -> tuple[int, int]:
         """(micro-batches, sequences in each) of a step of one model on all devices with so many sequences; what an
@@ -187,14 +203,20 @@ class Engine:
         )
         self.usage.slots += tokens.size
 
-    def _learn(self, base: dict, learner: Candidate, recipe: Recipe, call: Callable) -> tuple[dict, np.ndarray]:
-        """Every step of one model -> (adapter, or all weights; losses [S]). call(state, hyper, slots) is a step."""
+    def _learn(self, base: dict, learner: Candidate, recipe: Recipe, made: Callable) -> tuple[dict, np.ndarray]:
+        """Every step of one model -> (adapter, or all weights; losses [S]); made(state, hyper, slots)(calls) is a
+        step."""
+        budget = self.step_budget(base)
+        if budget is not None and recipe.lora is None:
+            budget -= memory.on_device(base)  # which stays where it is, while a copy of it is trained
         state = self.init_teaching(base, self.layout.put(np.array(learner.seed, np.uint32)), recipe)
         hyper = self.layout.put(jax.tree.map(lambda value: value[0], _hyper([learner], recipe.batch)))
         losses, steps = [], packing.schedule_steps([learner], recipe.batch)
         self.programs.activity.show("training step", len(steps), lambda: sum(value.is_ready() for value in losses))
         for step in steps:
-            state, loss_now = self.programs.run(call(state, hyper, step))
+            make = made(state, hyper, step)
+            calls = remat.least(self.calls, self.programs, budget, {(): make})
+            state, loss_now = self.programs.run(make(calls[()]))
             losses.append(loss_now)
         trained = state.trainable["params" if recipe.lora is None else "lora"]
         found = np.array([float(fetch(value)) for value in losses])

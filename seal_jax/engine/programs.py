@@ -2,6 +2,7 @@
 later runs."""
 
 import functools
+import math
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -12,6 +13,7 @@ from pathlib import Path
 import jax
 
 from seal_jax.engine.activity import Activity
+from seal_jax.engine.memory import peak
 
 
 def enable_cache(folder: str) -> None:
@@ -58,6 +60,7 @@ class Programs:
         self.seconds = 0.0
         self.activity = Activity()
         self._compiled = {}
+        self._refused = set()
 
     def __call__(self, name: str, function: Callable, *args, donate: tuple[int, ...] = ()):
         """Run `function(*args)`, compiling it on the first call with these shapes; `name` as in `Call`."""
@@ -71,6 +74,19 @@ class Programs:
         """The program of a call, compiled if need be."""
         self.prepare([call])
         return self._compiled[call.key]
+
+    def needs(self, call: Call) -> float:
+        """Bytes that the program of a call takes on a device, with its arguments; infinity if the compiler refuses it
+        for want of memory."""
+        if call.key in self._refused:
+            return math.inf
+        try:
+            return peak(self.compiled(call))
+        except jax.errors.JaxRuntimeError as error:
+            if "RESOURCE_EXHAUSTED" not in str(error):
+                raise
+            self._refused.add(call.key)
+            return math.inf
 
     def prepare(self, calls: Sequence[Call]) -> None:
         """Compile those of the calls that are not yet compiled, in parallel: a compiler uses about one core."""

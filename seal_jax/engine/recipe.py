@@ -30,8 +30,8 @@ class Recipe:
 def recipe(training: Training) -> Recipe:
     """The recipe of a config group such as `config.inner`; rank 0 trains all weights."""
     inner = isinstance(training, Inner)
-    layers = training.layers if inner else ()
-    lora = LoraConfig(training.rank, training.alpha, training.targets, training.rslora, layers)
+    layers, freeze_a = (training.layers, training.freeze_a) if inner else ((), False)
+    lora = LoraConfig(training.rank, training.alpha, training.targets, training.rslora, layers, freeze_a)
     optimizer = Optimizer(training.schedule, clip_norm=training.clip_norm, weight_decay=training.weight_decay)
     how = training.distill if inner and training.objective == "distill" else None
     distillation = how and Distillation(how.top_k, how.temperature, how.sft_weight)

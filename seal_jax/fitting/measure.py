@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import jax
 
-from seal_jax.engine.budget import on_device, peak_of
+from seal_jax.engine.memory import on_device, peak_of
 from seal_jax.fitting.chips import GIB, Chip
 from seal_jax.fitting.flops import matmul_flops
 from seal_jax.fitting.hlo import Collective, collectives
@@ -24,13 +24,15 @@ class TooBig(Exception):
 
 @dataclass(frozen=True)
 class Measured:
-    """A compiled program. Bytes and FLOPs are those of one chip; `memory` is the peak, `exchanged` its collectives."""
+    """A compiled program. Bytes and FLOPs are those of one chip; `memory` is the peak, `exchanged` its collectives,
+    `remat` what of the blocks a training step computes again."""
 
     name: str
     memory: float
     flops: float
     exchanged: list[Collective]
     work: Work
+    remat: str = ""
 
 
 def measure(program: Program, base: dict, chips: int) -> tuple[Measured, jax.stages.Compiled]:
@@ -57,7 +59,7 @@ def read_off(program: Program, base: dict, flops: float, stats, text: str) -> Me
     found = collectives(text)
     work = Work(flops, hbm, sum(c.over_link for c in found), sum(c.count * (c.group - 1) for c in found))
     memory = max(peak_of(stats), arguments + program.moved)
-    return Measured(program.name, memory, flops, found, work)
+    return Measured(program.name, memory, flops, found, work, program.remat)
 
 
 def fits(memory: float, resident: float, chip: Chip) -> bool:

@@ -2,23 +2,24 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import jax
 import numpy as np
 
 from seal_jax.config import Config
 from seal_jax.engine import packing
-from seal_jax.engine.budget import on_device
 from seal_jax.engine.engine import Engine
+from seal_jax.engine.memory import on_device
 from seal_jax.engine.packing import Lanes
 from seal_jax.engine.programs import Call
 from seal_jax.engine.recipe import recipe
 from seal_jax.engine.weights import Weights
-from seal_jax.fitting.roofline import Part, Work, between
+from seal_jax.fitting.roofline import Part, Work
 from seal_jax.inner import dpo, sft
 from seal_jax.inner.sampling import Sampling
 from seal_jax.model.lora import init_adapter
+from seal_jax.model.transformer import REMAT
 
 
 @dataclass(frozen=True)
@@ -43,19 +44,22 @@ class Workload:
 @dataclass(frozen=True)
 class Program:
     """One program. read: bytes of weights that it reads on one chip; trains: whether it writes its donated state;
-    moved: bytes that its arguments take more while some of them are moved, between its calls."""
+    moved: bytes that its arguments take more while some of them are moved, between its calls. remat: what of the blocks
+    a training step computes again, a kind of REMAT."""
 
     name: str
     call: Call
     read: float
     trains: bool = False
     moved: float = 0.0
+    remat: str = ""
 
 
-LINE, LONGEST = "inner step, a line", "inner step, longest"
+LINE, PASSAGE, LONGEST = "inner step, a line", "inner step, a passage", "inner step, longest"
 EDIT_PREFILL, EDIT_DECODE = "self-edits, prefill", "self-edits, a token"
 ANSWER_PREFILL, ANSWER_DECODE, SCORE = "answers, prefill", "answers, a token", "answers, score"
 TEACH, MERGE = "outer SFT step", "merge"
+TRAINING = LINE, PASSAGE, LONGEST, TEACH
 
 
 @dataclass(frozen=True)
@@ -93,6 +97,20 @@ class Plan:
         """Passages whose self-edits are sampled together."""
         return min(self.config.data.train_items, max(1, self.config.engine.decode_rows // self.config.outer.samples))
 
+    def choices(self, name: str) -> list["Plan"]:
+        """The plans of which the first whose program of that name fits is the one that a run goes by: where
+        `config.engine.remat` is 'auto', training steps compute again as little as the memory allows."""
+        if self.config.engine.remat != "auto" or name not in TRAINING:
+            return [self]
+        return [self.recomputing(remat) for remat in REMAT]
+
+    def recomputing(self, remat: str) -> "Plan":
+        """The same, with training steps that compute that again."""
+        settings = replace(self.config.engine, remat=remat)
+        return replace(
+            self, config=replace(self.config, engine=settings), engine=replace(self.engine, settings=settings)
+        )
+
     def programs(self) -> dict[str, Callable[[dict], Program]]:
         """Functions that make the programs, by name, in the order to compile them.
 
@@ -100,6 +118,7 @@ class Plan:
         """
         makers = {
             LONGEST: lambda done: self.inner_step(LONGEST, self.load.longest),
+            PASSAGE: lambda done: self.inner_step(PASSAGE, self.load.passage),
             LINE: lambda done: self.inner_step(LINE, self.load.line),
             EDIT_PREFILL: lambda done: self.prefill(EDIT_PREFILL),
             EDIT_DECODE: lambda done: self.decode(EDIT_DECODE, done[EDIT_PREFILL]),
@@ -118,7 +137,7 @@ class Plan:
         length = packing.bucket(length)
         call = self.engine.calls.blank_step(self.base, how, lanes, (lanes.total, length))
         read = self._read_in_training(lanes.each * how.batch_size, length)
-        return Program(name, call, read * how.accumulation, trains=True)
+        return Program(name, call, read * how.accumulation, trains=True, remat=self.config.engine.remat)
 
     def outer_step(self) -> Program:
         how, outer = recipe(self.config.outer.sft), self.config.outer
@@ -136,7 +155,7 @@ class Plan:
         else:
             call = calls.teach(*args, hyper, how, sft.Batch(tokens, weights, put(_struct(np.bool_))))
         read = self._read_in_training(how.batch_size * math.prod(sides), length)
-        return Program(TEACH, call, read * rows[0], trains=True)
+        return Program(TEACH, call, read * rows[0], trains=True, remat=self.config.engine.remat)
 
     def prefill(self, name: str) -> Program:
         sampling, load = self.config.sampling, self.load
@@ -189,8 +208,7 @@ class Plan:
         inner, passages = config.inner, config.data.train_items
         candidates = passages * config.outer.samples
         chunks = config.reward.retrains * math.ceil(candidates / self.candidates)
-        share = (load.passage - load.line) / (load.longest - load.line)
-        whole, batch = between(work[LINE], work[LONGEST], share), inner.batch_size * inner.accumulation
+        batch = inner.batch_size * inner.accumulation
         lines, wholes = (load.lines, 1) if batch == 1 else (0, math.ceil((load.lines + 1) / batch))
         samplings = math.ceil(passages / self.per_sampling)
         askings = math.ceil(chunks / self.asked_chunks) * math.ceil(load.questions / self.asked_rows)
@@ -199,14 +217,14 @@ class Plan:
             EDIT_PREFILL: samplings,
             EDIT_DECODE: samplings * min(load.edit, config.sampling.max_new_tokens),
             LINE: chunks * inner.epochs * lines,
+            PASSAGE: chunks * inner.epochs * wholes,
             ANSWER_PREFILL: askings,
             ANSWER_DECODE: askings * config.reward.answer_tokens,
             SCORE: askings,
             TEACH: outer.epochs * math.ceil(lessons / (outer.batch_size * outer.accumulation)),
             MERGE: 1,
         }
-        parts = [Part(name, work[name], count) for name, count in calls.items() if name in work and count]
-        return [*parts, Part("inner step, a passage", whole, chunks * inner.epochs * wholes)]
+        return [Part(name, work[name], count) for name, count in calls.items() if name in work and count]
 
     def assumptions(self) -> list[str]:
         """What the estimate of a round assumes, as sentences."""
@@ -227,8 +245,8 @@ class Plan:
 
     def _read_in_training(self, rows: int, length: int) -> float:
         """Bytes of weights read for one gradient of so many rows on a device: in the forward and the backward pass, and
-        for recomputed activations (those of the head always are)."""
-        passes = 3 if rows * length > self.config.engine.remat_above else 2
+        for blocks that are computed again (the head always is)."""
+        passes = 3 if self.config.engine.remat == "full" else 2
         return self._read(passes, 3 * self._head_chunks(rows, length))
 
     def _read(self, passes: int = 1, heads: int = 1) -> float:
@@ -256,6 +274,7 @@ class Plan:
         if not adapted:
             return Weights(self.base)
         how = recipe(self.config.inner)
+        how = replace(how, lora=replace(how.lora, freeze_a=False))  # what is asked has both factors
         state = self.engine.calls.blank_state(self.base, self._asked_lanes().total, how)
         return Weights(self.base, state.trainable["lora"], how.lora)
 

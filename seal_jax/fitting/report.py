@@ -9,8 +9,9 @@ import textwrap
 from collections.abc import Callable, Mapping, Sequence
 
 from seal_jax.config import Config
-from seal_jax.engine.budget import on_device, other_bases
+from seal_jax.engine.budget import other_bases
 from seal_jax.engine.engine import Engine
+from seal_jax.engine.memory import SHARE, on_device
 from seal_jax.engine.packing import count_buckets
 from seal_jax.fitting.chips import Topology
 from seal_jax.fitting.hlo import Collective
@@ -25,6 +26,7 @@ from seal_jax.fitting.plan import (
     MERGE,
     SCORE,
     TEACH,
+    TRAINING,
     Plan,
 )
 from seal_jax.fitting.roofline import round_terms
@@ -52,13 +54,10 @@ def show(config: Config, topology: Topology, devices: Sequence) -> int:
     if too_heavy(plan, topology):
         return 1
     done, found = {}, {}
-    for name, make in plan.programs().items():
+    for name in plan.programs():
         problem = None
-        print(f"compiling '{name}'", file=sys.stderr, flush=True)
         try:
-            program = make(done)
-            found[name], compiled = measure(program, plan.base, topology.chips)
-            done[name] = program, compiled
+            found[name], done[name] = least(plan, name, done, topology)
             if not fits(found[name].memory, copies * weights, topology.chip):
                 problem = found[name].memory
         except TooBig as error:
@@ -70,6 +69,33 @@ def show(config: Config, topology: Topology, devices: Sequence) -> int:
             return 1
     print(f"\n{program_table(found, copies * weights, topology)}\n\n{round_table(plan, found, topology)}", flush=True)
     return 0
+
+
+def least(plan: Plan, name: str, done: Mapping, topology: Topology) -> tuple[Measured, tuple]:
+    """The program of that name as a run would have it -> (what it needs, (program, compiled)). Where a run may choose
+    what a training step computes again, it is the least with which the step fits, as in engine/remat.py.
+
+    Raises TooBig where the compiler refuses the last choice; whether that fits is for the caller to see.
+    """
+    resident = other_bases(plan.config) * on_device(plan.base)
+    *choices, last = plan.choices(name)
+    for choice in choices:
+        try:
+            measured, made = compiled(choice, name, done, topology)
+        except TooBig:
+            continue
+        if measured.memory + resident <= SHARE * topology.chip.hbm:
+            return measured, made
+    return compiled(last, name, done, topology)
+
+
+def compiled(plan: Plan, name: str, done: Mapping, topology: Topology) -> tuple[Measured, tuple]:
+    """What the program of that name needs, and (program, compiled). Raises TooBig where the compiler refuses it."""
+    program = plan.programs()[name](done)
+    how = f", {program.remat} recomputation" if program.remat else ""
+    print(f"compiling '{name}'{how}", file=sys.stderr, flush=True)
+    measured, made = measure(program, plan.base, topology.chips)
+    return measured, (program, made)
 
 
 def show_largest(config: Config, topology: Topology, devices: Sequence) -> int:
@@ -84,7 +110,8 @@ def show_largest(config: Config, topology: Topology, devices: Sequence) -> int:
     def needs(lanes: int) -> float:
         """Peak bytes of the largest program with so many candidates in each group of chips."""
         chosen = dataclasses.replace(config.engine, candidates=lanes * groups)
-        makers, done, most_bytes = make_plan(dataclasses.replace(config, engine=chosen), devices).programs(), {}, 0.0
+        asked = make_plan(dataclasses.replace(config, engine=chosen), devices).choices(LONGEST)[-1]
+        makers, done, most_bytes = asked.programs(), {}, 0.0
         for name in (LONGEST, ANSWER_PREFILL, ANSWER_DECODE, SCORE):
             if name in makers and most_bytes + resident <= topology.chip.hbm:
                 try:
@@ -148,10 +175,10 @@ def program_table(found: Mapping[str, Measured], resident: float, topology: Topo
     for name, measured in found.items():
         total = measured.memory + resident
         rows.append(
-            [name, gib(total), f"{total / topology.chip.hbm:.0%}", f"{measured.flops / 1e9:,.1f}"]
+            [name, measured.remat, gib(total), f"{total / topology.chip.hbm:.0%}", f"{measured.flops / 1e9:,.1f}"]
             + [f"{sum(item.sent for item in measured.exchanged) / 2**20:,.1f}", summary(measured.exchanged)]
         )
-    header = ["program, on each chip", "GiB", "of HBM", "GFLOPs", "MiB sent", "collectives"]
+    header = ["program, on each chip", "remat", "GiB", "of HBM", "GFLOPs", "MiB sent", "collectives"]
     return columns(header, rows)
 
 
@@ -230,8 +257,8 @@ def remedy(plan: Plan, name: str, topology: Topology) -> str:
             f"decode fewer rows together, --config.engine.decode_rows={max(1, config.engine.decode_rows // 2)}, or "
             f"shorter self-edits, --config.sampling.max_new_tokens={config.sampling.max_new_tokens // 2}"
         )
-    if name in (LONGEST, TEACH) and config.engine.remat_above > 0:
-        return "recompute activations with --config.engine.remat_above=0"
+    if name in TRAINING and config.engine.remat not in ("auto", "full"):
+        return "recompute activations with --config.engine.remat=full"
     if name in (TEACH, MERGE):
         return f"split each model over more chips with --config.parallel.model={min(2 * model, topology.chips)}"
     if config.engine.candidates <= plan.engine.layout.devices:

@@ -34,12 +34,6 @@ class Work:
         return max(terms, key=terms.get)
 
 
-def between(low: Work, high: Work, share: float) -> Work:
-    """The work at `share` of the way from `low` to `high`, as every term grows linearly with the tokens of a call."""
-    pairs = zip(vars(low).values(), vars(high).values(), strict=True)
-    return Work(*(a + (b - a) * share for a, b in pairs))
-
-
 @dataclass(frozen=True)
 class Part:
     """A part of the round: the work of one call, and the number of calls."""

@@ -17,7 +17,7 @@ import optax
 from seal_jax.inner import distill
 from seal_jax.inner.distill import Distillation, Targets
 from seal_jax.inner.loss import log_likelihood
-from seal_jax.model.lora import concatenate
+from seal_jax.model.lora import concatenate, joined
 from seal_jax.model.transformer import Transformer
 
 SCHEDULES = ("linear", "cosine", "constant")
@@ -48,12 +48,14 @@ class Program:
     dtype: str = "float32"
 
     def variables(self, frozen: dict, trainable: dict) -> dict:
-        """What the model is applied with: an adapter beside the frozen one, `past`, if there is any. Adapters are cast
-        where they are used."""
+        """What the model is applied with: an adapter, whose A is frozen as `shared` or trained, beside the frozen one
+        `past`, if there is any. Adapters are cast where they are used."""
+        if "shared" in frozen:
+            trainable = {"lora": joined(frozen["shared"], trainable["lora"])}
         if "past" in frozen:
             return {"params": frozen["params"], "lora": concatenate(frozen["past"], trainable["lora"])}
         if "params" not in trainable:
-            return {**frozen, **trainable}
+            return {"params": frozen["params"], **trainable}
         return {**trainable, "params": jax.tree.map(lambda leaf: leaf.astype(self.dtype), trainable["params"])}
 
 

@@ -18,7 +18,8 @@ class LoraConfig:
     (arXiv 2312.03732) by alpha / sqrt(rank), under which high ranks learn as fast as low ones.
 
     layers: which of the model's, from 0, get one; none named: all. The factors of the others are zero and stay so,
-    because neither has a gradient where both are zero.
+    because neither has a gradient where both are zero. freeze_a: B alone is trained, of candidates that share one A
+    (LoRA-FA, arXiv 2308.03303), so that x A is one product for all of them.
     """
 
     rank: int
@@ -26,6 +27,7 @@ class LoraConfig:
     targets: tuple[str, ...]
     rslora: bool = False
     layers: tuple[int, ...] = ()
+    freeze_a: bool = False
 
     @property
     def scale(self) -> float:
@@ -50,6 +52,16 @@ def init_adapter(key: jax.Array, base: dict, config: LoraConfig) -> dict:
             a = a * jnp.isin(jnp.arange(depth), jnp.array(config.layers))[:, None, None]
         layers[name] = {"A": a, "B": jnp.zeros((depth, config.rank, fan_out), jnp.float32)}
     return {"layers": layers}
+
+
+def factor(adapter: dict, name: str) -> dict:
+    """One of the two factors of every projection, 'A' or 'B', of an adapter."""
+    return {"layers": {projection: {name: pair[name]} for projection, pair in adapter["layers"].items()}}
+
+
+def joined(first: dict, second: dict) -> dict:
+    """The adapter whose factors are those of both, as `factor` gives them."""
+    return {"layers": {name: first["layers"][name] | pair for name, pair in second["layers"].items()}}
 
 
 def concatenate(first: dict, second: dict) -> dict:

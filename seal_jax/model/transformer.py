@@ -19,12 +19,19 @@ import jax.numpy as jnp
 import numpy as np
 from einops import rearrange
 from flax import linen as nn
+from jax.ad_checkpoint import checkpoint_name
 
 from seal_jax.model import precision
 from seal_jax.model.quantized import product
 from seal_jax.model.rope import Rope
 
 LONG, QUERIES = 1024, 256  # sequences longer than the first attend in blocks of the second (all buckets are multiples)
+PROJECTED = "projected"  # the outputs of a block's projections, and of the first factors of adapters on them
+REMAT = {  # what of a block the backward pass computes again, as keywords of jax.checkpoint, from least to most
+    "none": None,
+    "minimal": {"policy": jax.checkpoint_policies.save_only_these_names(PROJECTED)},
+    "full": {},
+}
 ACTIVATIONS = {"silu": nn.silu, "gelu_pytorch_tanh": functools.partial(nn.gelu, approximate=True)}
 
 
@@ -146,8 +153,8 @@ class Dense(nn.Module):
             y = y + self.param("bias", nn.initializers.zeros, (self.features,))
         if self.has_variable("lora", "A"):
             a, b = self.get_variable("lora", "A"), self.get_variable("lora", "B")
-            y = y + (x @ a.astype(x.dtype)) @ b.astype(x.dtype) * self.lora_scale
-        return y
+            y = y + checkpoint_name(x @ a.astype(x.dtype), PROJECTED) @ b.astype(x.dtype) * self.lora_scale
+        return checkpoint_name(y, PROJECTED)
 
 
 class Head(nn.Module):
@@ -244,16 +251,18 @@ class Block(nn.Module):
 
 
 class Transformer(nn.Module):
-    """The decoder. `lora_scale` is the scale of the adapters it will be applied with; `remat` recomputes each block
-    in the backward pass, which trades a third more FLOPs for the activations of L-1 layers."""
+    """The decoder. `lora_scale` is the scale of the adapters it will be applied with; `remat` is one of REMAT, what of
+    each block the backward pass computes again to save memory: 'none'; 'minimal', all but the products of its
+    projections; or 'full', for about a third more FLOPs."""
 
     config: ModelConfig
     lora_scale: float = 1.0
-    remat: bool = False
+    remat: str = "none"
 
     def setup(self):
         cfg = self.config
-        block = nn.remat(Block, prevent_cse=False) if self.remat else Block
+        how = REMAT[self.remat]
+        block = Block if how is None else nn.remat(Block, prevent_cse=False, **how)
         scanned = nn.scan(
             block,
             variable_axes={"params": 0, "lora": 0},
