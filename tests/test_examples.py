@@ -42,9 +42,17 @@ def test_without_answers_or_questions_nothing_is_shown(recorded):
 def test_they_are_printed_within_80_columns_and_move_no_cursor(recorded):
     bad = [trial | {"answers": ["\x1b[2J" + "very long " * 20 + "\nend"] * 5} if trial["answers"] else trial
            for trial in recorded.trials]  # fmt: skip
-    text = terminal.show_examples(examples(dataclasses.replace(recorded, trials=bad)), "passages")
+    text = terminal.show_examples(examples(dataclasses.replace(recorded, trials=bad)), recorded.words)
     assert "\x1b" not in text and max(map(len, text.splitlines())) <= 80
-    plain = terminal.show_examples(examples(recorded), "passages")
+    plain = terminal.show_examples(examples(recorded), recorded.words)
     shown = examples(recorded)[0].answers[0]
     mark = {True: "+", False: "-", None: "?"}[shown.right]
     assert f"  {mark} base" in plain and shown.text in plain and "gold" in plain
+
+
+def test_one_item_is_not_many_and_an_empty_answer_says_so(recorded):
+    silent = [trial | {"answers": [""] * 5} if trial["answers"] else trial for trial in recorded.trials]
+    first = examples(dataclasses.replace(recorded, trials=silent))[:1]
+    text = terminal.show_examples(first, recorded.words)
+    assert "the first question of the first passage;" in text and f"{first[0].answers[0].row}" in text
+    assert text.count("no answer") == len(first[0].answers)

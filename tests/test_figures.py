@@ -26,6 +26,12 @@ def test_rows_have_the_whole_interval_also_where_it_is_not_symmetric():
     assert [label.get_text() for label in axes.get_yticklabels()] == ["row 0", "row 1"]
 
 
+def test_where_all_is_wrong_the_axis_does_not_end_at_fractions():
+    line = tables.Line("SEAL", 1, "row", "policy", 9, {"accuracy": Estimate(0.0, 0.0, 0.0, 9)})
+    (axes,) = figures.rows([line], "accuracy", "accuracy, %").axes
+    assert axes.get_xlim() == (-1, 10)
+
+
 def test_every_known_reward_is_a_point_of_its_kind():
     records = [
         {"arm": "SEAL", "round": 1, "rewards": [1.0, 2.0, None], "chosen": [1]},

@@ -52,7 +52,9 @@ def learn(request: Request) -> None:
     check(request)
     passages = read_documents(request.documents)
     given = read_questions(request.questions) if request.questions else None
-    say(f"{len(passages)} passages of {len(request.documents)} documents; loading {request.model}")
+    documents = len(request.documents)
+    say(f"{len(passages)} passage{'s' * (len(passages) > 1)} of {documents} document{'s' * (documents > 1)}; "
+        f"loading {request.model}")  # fmt: skip
     model = lab.load(request.model, inner=request.inner, knowledge={"max_sequences": 1000})
     for about in passages:
         lab.check_length(model, about)

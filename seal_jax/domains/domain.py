@@ -119,6 +119,10 @@ class Words:
     one: str
     many: str
 
+    def count(self, number: int) -> str:
+        """'1 passage', '3 passages'."""
+        return f"{number} {self.one if number == 1 else self.many}"
+
 
 def item_number(item: Any) -> int:
     """A number of the item alone, for seeds: it does not depend on the items around it."""

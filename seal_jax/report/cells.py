@@ -139,7 +139,7 @@ def legend(lines: Sequence[Line], total: int, words: Words) -> str:
     """What the numbers in the tables of rows are."""
     expected = any(tables.EXPECTED in line.measures for line in lines)
     return (
-        f"Evaluation on {total} {words.one if total == 1 else words.many}: mean ± half of the 95% interval over "
+        f"Evaluation on {words.count(total)}: mean ± half of the 95% interval over "
         f"{words.many}. “{NO_INTERVAL}”: no interval can be given, because there is one value only or all are equal. "
         f"Differences are paired by {words.one}. “cut off”: share of answers ended by answer_tokens. "
         "“failed”: self-edits that could not be trained on."

@@ -32,6 +32,8 @@ def rows(lines: Sequence[Line], measure: str, label: str) -> str:
     axes.set_yticks(range(len(lines)), [line.name for line in lines])
     axes.set_ylim(len(lines) - 0.5, -0.5)
     axes.set_xlabel(label)
+    if measure == "accuracy" and axes.get_xlim()[1] < 1:  # all wrong: no axis around zero that ends at fractions
+        axes.set_xlim(-1, 10)
     return _uri(figure)
 
 

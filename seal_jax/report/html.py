@@ -160,8 +160,8 @@ def _facts(recorded: Recorded) -> list[tuple[str, str]]:
     weights = {"accuracy": reward["accuracy_weight"], "gain in log-likelihood": reward["likelihood_weight"]}
     return [
         *models,
-        ("learns from", f"{counts[keys.TRAIN]} {words.many} of {data['train']}"),
-        ("evaluated on", f"{counts[keys.EVALUATION]} {words.many} of {data['evaluation']}"),
+        ("learns from", f"{words.count(counts[keys.TRAIN])} of {data['train']}"),
+        ("evaluated on", f"{words.count(counts[keys.EVALUATION])} of {data['evaluation']}"),
         ("reward", _reward(reward, weights)),
         ("self-edits", f"{outer['samples']} per {words.one}"),
         ("outer loop", f"rounds: {outer['rounds']}, selection: {outer['selection']}"),

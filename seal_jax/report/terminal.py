@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from etils import epath
 
+from seal_jax.domains.domain import Words
 from seal_jax.report import cells, forgetting, grid, tables
 from seal_jax.report.examples import Shown, examples
 from seal_jax.report.recorded import Recorded, load
@@ -28,7 +29,7 @@ def summary(folder: epath.Path) -> str:
         parts.append(show_rows(recorded, lines))
     shown = examples(recorded)
     if shown:
-        parts.append(show_examples(shown, recorded.words.many))
+        parts.append(show_examples(shown, recorded.words))
     if recorded.words.one == "task" and recorded.self_edits:
         parts.append(_fill(tables.resampled(recorded.self_edits) + "."))
     return "\n\n".join(parts)
@@ -44,13 +45,14 @@ def show_rows(recorded: Recorded, lines: Sequence[Line]) -> str:
     return "\n\n".join([*parts, *_notes(cells.row_notes(recorded, lines))])
 
 
-def show_examples(shown: Sequence[Shown], many: str) -> str:
+def show_examples(shown: Sequence[Shown], words: Words) -> str:
     """Questions with the answers of some rows."""
-    title = f"Before and after: the first question of each of the first {len(shown)} {many}; + right, - wrong"
-    parts = [_fill(title)]
+    first = f"each of the first {len(shown)} {words.many}" if len(shown) > 1 else f"the first {words.one}"
+    parts = [_fill(f"Before and after: the first question of {first}; + right, - wrong")]
     for one in shown:
         said = [("", "gold", one.gold)]
-        said += [({True: "+", False: "-", None: "?"}[answer.right], answer.row, answer.text) for answer in one.answers]
+        said += [({True: "+", False: "-", None: "?"}[answer.right], answer.row, answer.text or "no answer")
+                 for answer in one.answers]  # fmt: skip
         width = max(len(name) for _, name, _ in said) + 2
         asked = _fill(printable(f"{one.passage}: {one.question}"))
         parts.append("\n".join([asked, *(_hanging(f"  {mark:<2}{name:<{width}}", text) for mark, name, text in said)]))
