@@ -123,6 +123,10 @@ class Words:
         """'1 passage', '3 passages'."""
         return f"{number} {self.one if number == 1 else self.many}"
 
+    def first(self, number: int) -> str:
+        """'the first passage', 'each of the first 3 passages'."""
+        return f"the first {self.one}" if number == 1 else f"each of the first {self.count(number)}"
+
 
 def item_number(item: Any) -> int:
     """A number of the item alone, for seeds: it does not depend on the items around it."""

@@ -60,7 +60,7 @@ class Programs:
         self.seconds = 0.0
         self.activity = Activity()
         self._compiled = {}
-        self._refused = set()
+        self._peaks = {}
 
     def __call__(self, name: str, function: Callable, *args, donate: tuple[int, ...] = ()):
         """Run `function(*args)`, compiling it on the first call with these shapes; `name` as in `Call`."""
@@ -78,15 +78,14 @@ class Programs:
     def needs(self, call: Call) -> float:
         """Bytes that the program of a call takes on a device, with its arguments; infinity if the compiler refuses it
         for want of memory."""
-        if call.key in self._refused:
-            return math.inf
-        try:
-            return peak(self.compiled(call))
-        except jax.errors.JaxRuntimeError as error:
-            if "RESOURCE_EXHAUSTED" not in str(error):
-                raise
-            self._refused.add(call.key)
-            return math.inf
+        if call.key not in self._peaks:
+            try:
+                self._peaks[call.key] = peak(self.compiled(call))
+            except jax.errors.JaxRuntimeError as error:
+                if "RESOURCE_EXHAUSTED" not in str(error):
+                    raise
+                self._peaks[call.key] = math.inf
+        return self._peaks[call.key]
 
     def prepare(self, calls: Sequence[Call]) -> None:
         """Compile those of the calls that are not yet compiled, in parallel: a compiler uses about one core."""

@@ -117,7 +117,12 @@ def round_table(rounds: Sequence[Round], columns: Sequence[str] = tuple(ROUND_CO
 def row_name(line: Line, total: int) -> str:
     """The row's name, marked where its numbers repeat another row's, with how many items are measured if not all."""
     mark = f" {REPEATED}" if line.same_as else ""
-    return line.name + mark + (f" ({line.items} of {total})" if line.items < total else "")
+    return line.name + mark + so_far(line, total)
+
+
+def so_far(line: Line, total: int) -> str:
+    """' (4 of 9)': on how many items a row is measured; nothing where it is on all."""
+    return f" ({line.items} of {total})" if line.items < total else ""
 
 
 def round_name(entry: Round) -> str:

@@ -3,7 +3,6 @@
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from importlib import resources
 
 import jinja2
@@ -91,8 +90,7 @@ def headlines(lines: Sequence[Line]) -> list[str]:
         return []
     last, found, total = learned[-1], [], max(line.items for line in lines)
     first = next(line for line in lines if line.arm == last.arm)
-    shown = {cells.row_name(replace(line, same_as=None), total): line.measures["accuracy"]
-             for line in (last, first, lines[0])}  # fmt: skip
+    shown = {line.name + cells.so_far(line, total): line.measures["accuracy"] for line in (last, first, lines[0])}
     right = [f"“{name}” {cells.number(value, 'accuracy')}" for name, value in shown.items() if value.count]
     if right:
         found.append(f"Right answers, in %: {', '.join(right)}.")

@@ -47,8 +47,7 @@ def show_rows(recorded: Recorded, lines: Sequence[Line]) -> str:
 
 def show_examples(shown: Sequence[Shown], words: Words) -> str:
     """Questions with the answers of some rows."""
-    first = f"each of the first {len(shown)} {words.many}" if len(shown) > 1 else f"the first {words.one}"
-    parts = [_fill(f"Before and after: the first question of {first}; + right, - wrong")]
+    parts = [_fill(f"Before and after: the first question of {words.first(len(shown))}; + right, - wrong")]
     for one in shown:
         said = [("", "gold", one.gold)]
         said += [({True: "+", False: "-", None: "?"}[answer.right], answer.row, answer.text or "no answer")
