@@ -39,6 +39,11 @@ class Layout:
         """Devices over which one model is split."""
         return self.mesh.shape[MODEL]
 
+    @property
+    def device(self) -> jax.Device:
+        """One of the devices; they are all alike."""
+        return self.mesh.devices.flat[0]
+
     def sharding(self, *spec) -> NamedSharding:
         """A sharding in the one form that programs give their results, so that these fit programs made for inputs."""
         split = [axis if self.mesh.shape.get(axis, 1) > 1 else None for axis in spec]
@@ -77,6 +82,24 @@ class Layout:
         are none, and the leaf is split along 'candidate' alone."""
         split = MODEL if axis and leaf.shape[axis] % self.model == 0 else None
         return jax.lax.with_sharding_constraint(leaf, self.sharding(CANDIDATE, *(None,) * (axis - 1), split))
+
+    def on_heads(self, function: Callable) -> Callable:
+        """Inside `split_candidates`: function(q, k, v, rest) of q, k and v [B, heads, ...] -> [B, heads, ...], by each
+        device of a group on its own heads; by each on all where they cannot be divided."""
+        if self.backend == "pmap":
+            return function
+
+        def run(q, k, v, rest):
+            split = PartitionSpec(None, None if k.shape[1] % self.model else MODEL)
+            return jax.shard_map(
+                function,
+                in_specs=(split, split, split, PartitionSpec()),
+                out_specs=split,
+                axis_names={MODEL},
+                check_vma=False,
+            )(q, k, v, rest)
+
+        return run
 
 
 def make_layout(model: int = 1, backend: str = "shard_map", devices: Sequence | None = None) -> Layout:

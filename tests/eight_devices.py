@@ -1,14 +1,16 @@
 """Everything on eight fake devices equals the same on one. Run by test_parallel.py, in a process of its own."""
 
 import re
+from dataclasses import replace
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.sharding import PartitionSpec as P
 from tiny_training import random_adapter, random_rows, stack, tiny_engine, tiny_model
 
-from seal_jax.engine import room
+from seal_jax.engine import calls, room
 from seal_jax.engine.engine import Engine
 from seal_jax.engine.generation import Generation
 from seal_jax.engine.packing import Candidate, Lanes
@@ -18,6 +20,7 @@ from seal_jax.errors import UserError
 from seal_jax.inner import sft
 from seal_jax.inner.sampling import Sampling
 from seal_jax.inner.sft import Optimizer
+from seal_jax.model import attention
 from seal_jax.model.lora import LoraConfig, init_adapter
 from seal_jax.model.transformer import Transformer
 from seal_jax.parallel import make_layout
@@ -103,6 +106,33 @@ def place(engine, adapters):
     lanes = Lanes.holding(len(adapters), engine.layout.devices)
     tree = stack(lanes.spread(adapters))
     return jax.tree.map(jax.device_put, tree, engine.layout.weight_shardings(tree, candidates=True))
+
+
+@on((2, "shard_map"), (4, "shard_map"))
+def test_inner_loops_by_a_kernel(one, many, monkeypatch):
+    """Of sequences that a kernel reads, by each device on heads of its own; two key heads cannot be divided by four."""
+    rows = [random_rows([128], seed) for seed in range(5)]
+    candidates = [Candidate(row, 1e-2, 2, 0, (1, number), (3,)) for number, row in enumerate(rows)]
+
+    def losses(engine, base):
+        half = engine.put_base(jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.bfloat16), jax.device_get(base)))
+        return np.stack(engine.finetune(half, candidates, RECIPE)[1])
+
+    expected = losses(*one)
+    traced = []
+
+    def splash(*args, run=attention.splash):
+        traced.append(args[0].shape)
+        return run(*args, interpret=True)
+
+    monkeypatch.setattr(attention, "LONG", 64)
+    monkeypatch.setattr(attention, "QUERIES", 32)
+    monkeypatch.setattr(attention, "splash", splash)
+    monkeypatch.setattr(calls, "kernel_for", lambda device: "splash")
+    engine, base = many
+    found = losses(Engine(engine.config, replace(engine.settings, loss_chunk=16), engine.layout), base)
+    np.testing.assert_allclose(found, expected, rtol=0.01)
+    assert {shape[1] for shape in traced} == {4 // engine.layout.model if engine.layout.model < 4 else 4}
 
 
 @on(LAYOUTS[0], LAYOUTS[1], LAYOUTS[3], LAYOUTS[4])

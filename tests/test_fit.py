@@ -308,6 +308,17 @@ def test_an_inner_step_for_a_slice(config, slice_of_four):
     assert fits(shared.memory, 0, topology.chip) and not fits(shared.memory, topology.chip.hbm, topology.chip)
 
 
+def test_an_inner_step_on_long_sequences(config, slice_of_four):
+    """Has the kernel for TPU in it, on chips that share a model too."""
+    _, devices = slice_of_four
+    for attention in ("auto", "blocks"):
+        engine = dataclasses.replace(config.engine, attention=attention)
+        plan = plan_of(dataclasses.replace(config, engine=engine), devices, 2)
+        program = dataclasses.replace(plan, load=Workload(longest=2048)).programs()[LONGEST]({})
+        _, made = measure(program, plan.base, 4)
+        assert ("tpu_custom_call" in made.as_text()) == (attention == "auto")
+
+
 def test_all_programs_of_a_round(config, slice_of_four, capsys, monkeypatch):
     topology, devices = slice_of_four
     plan = plan_of(config, devices, 2)

@@ -11,7 +11,7 @@ from tiny_checkpoint import rope_divisors, tiny_config
 from tiny_training import LORA, VOCAB, random_adapter, stack, tiny_model
 
 from seal_jax.fitting.flops import matmul_flops
-from seal_jax.model import transformer
+from seal_jax.model import attention, transformer
 from seal_jax.model.layout import leaves
 from seal_jax.model.lora import PROJECTIONS
 from seal_jax.model.rope import Rope
@@ -52,44 +52,6 @@ def test_weights_are_laid_out_as_documented(kind, tied):
 
 
 # Attention and positions
-
-
-def test_attention_equals_a_loop_over_heads():
-    rng = np.random.default_rng(1)
-    q, k, v = (rng.standard_normal((2, heads, 5, 8)).astype(np.float32) for heads in (6, 2, 2))
-    mask = np.tril(np.ones((5, 5), bool))[None] & np.array([[[1, 1, 1, 1, 1]], [[0, 0, 1, 1, 1]]], bool)
-    mask[1, :2, 0] = True  # a query must see something
-    expected = np.zeros((2, 5, 6 * 8))
-    for b in range(2):
-        for head in range(6):
-            scores = q[b, head].astype(float) @ k[b, head // 3].T / np.sqrt(8)
-            weights = np.where(mask[b], np.exp(scores), 0)
-            expected[b, :, head * 8 : head * 8 + 8] = weights / weights.sum(-1, keepdims=True) @ v[b, head // 3]
-    close(transformer.attend(q, [(k, v)], [mask], 8**-0.5), expected)
-    for cut in (1, 4):  # the same keys in two parts
-        parts = [(k[:, :, :cut], v[:, :, :cut]), (k[:, :, cut:], v[:, :, cut:])]
-        close(transformer.attend(q, parts, [mask[:, :, :cut], mask[:, :, cut:]], 8**-0.5), expected)
-
-
-def test_rows_that_share_keys_attend_to_them_as_if_each_had_its_own():
-    """Six rows over two prompts, three to a prompt, with keys of their own behind them."""
-    rng = np.random.default_rng(5)
-    q, k, v = (rng.standard_normal((6, heads, 2, 8)).astype(np.float32) for heads in (6, 2, 2))
-    shared = [rng.standard_normal((2, 2, 7, 8)).astype(np.float32) for _ in range(2)]
-    seen = rng.random((2, 2, 7)) < 0.7
-    causal = np.broadcast_to(np.tril(np.ones((2, 2), bool)), (6, 2, 2))
-    got = transformer.attend(q, [shared, (k, v)], [seen, causal], 0.3)
-    both = zip(shared, (k, v), strict=True)
-    whole = [np.concatenate([np.repeat(part, 3, axis=0), own], axis=2) for part, own in both]
-    mask = np.concatenate([np.repeat(seen, 3, axis=0), causal], axis=2)
-    close(got, transformer.attend(q, [whole], [mask], 0.3))
-
-
-def test_attention_is_safe_with_large_scores():
-    big = jnp.full((1, 1, 3, 4), 100.0)
-    value = jnp.arange(12.0).reshape(1, 1, 3, 4)
-    out = transformer.attend(big, [(big, value)], [np.ones((1, 3, 3), bool)], 0.5)
-    close(out[0], np.tile(value[0, 0].mean(0), (3, 1)))
 
 
 def test_rotary_frequencies_and_their_llama_3_scaling():
@@ -292,23 +254,11 @@ def test_long_sequences_attend_in_blocks(monkeypatch):
         return jax.jit(jax.value_and_grad(total)).lower(adapter, tokens, start).compile()
 
     at_once = compiled()
-    monkeypatch.setattr(transformer, "LONG", 32)
-    monkeypatch.setattr(transformer, "QUERIES", 16)
+    monkeypatch.setattr(attention, "LONG", 32)
+    monkeypatch.setattr(attention, "QUERIES", 16)
     in_blocks = compiled()
     (value, grads), (expected, expected_grads) = in_blocks(adapter, tokens, start), at_once(adapter, tokens, start)
     assert float(value) == pytest.approx(float(expected), rel=1e-5)
     for ours, theirs in zip(jax.tree.leaves(grads), jax.tree.leaves(expected_grads), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-3 * float(np.abs(theirs).max()))
     assert " while(" in in_blocks.as_text() and at_once.as_text() != in_blocks.as_text()
-
-
-def test_blocks_save_memory(monkeypatch):
-    def needs():
-        q, k = jnp.zeros((1, 4, 2048, 16)), jnp.zeros((1, 2, 2048, 16))
-        mask = jnp.ones((1, 2048, 2048), bool)
-        loss = jax.grad(lambda q, k, mask: (transformer.attend(q, [(k, k)], [mask], 0.25) ** 2).sum())
-        return jax.jit(loss).lower(q, k, mask).compile().memory_analysis().temp_size_in_bytes
-
-    in_blocks = needs()
-    monkeypatch.setattr(transformer, "LONG", 4096)
-    assert in_blocks < needs() / 3

@@ -14,6 +14,7 @@ class EngineConfig:
     length_groups: int = number(4, 1)  # of like length, into which a step, or prompts read together, are split
     decode_rows: int = number(64, 1)  # sequences decoded or scored together
     loss_chunk: int = number(1024, 1)  # positions of all sequences of a step to which the head is applied at a time
+    attention: str = choice("auto", "auto", "blocks")  # above 1,024 tokens; auto: a kernel of the device
     remat: str = choice("auto", "auto", "none", "minimal", "full")  # what is recomputed; auto: as little as fits
     segment: int = number(32, 1)  # tokens decoded between two looks of the host
     cache: str = "~/.cache/seal_jax"  # compiled programs; empty: none

@@ -21,6 +21,7 @@ from seal_jax.engine.weights import Weights
 from seal_jax.inner import distill, dpo, loss, policy_gradient, sampling, sft
 from seal_jax.inner.distill import Distillation
 from seal_jax.inner.sampling import DECODING_AXES, Constraint, Decoder, Decoding, Sampling
+from seal_jax.model.attention import Kernel, kernel_for
 from seal_jax.model.lora import LoraConfig, factor, init_adapter, joined, merge
 from seal_jax.model.transformer import ModelConfig, Transformer
 from seal_jax.parallel import Layout, map_candidates, split_candidates
@@ -42,11 +43,18 @@ class Calls:
 
     def model(self, scale: float, tokens: int = 0) -> Transformer:
         """The model with adapters of this scale (1 without any), for a training step on so many tokens of a device (0:
-        nothing is trained). Where `settings.remat` leaves it open, blocks are computed again above KEPT tokens."""
+        nothing is trained), as devices run it that have candidates of their own."""
+        name = kernel_for(self.layout.device) if self.settings.attention == "auto" else None
+        kernel = Kernel(name, self.layout.on_heads) if name else None
+        return Transformer(self.config, scale, self._remat(tokens), kernel)
+
+    def _remat(self, tokens: int) -> str:
+        """What a step on so many tokens of a device computes again; where `settings.remat` leaves it open, blocks above
+        KEPT tokens."""
         remat = self.settings.remat
         if remat == "auto" or not tokens:
-            remat = "full" if tokens > KEPT else "none"
-        return Transformer(self.config, scale, remat)
+            return "full" if tokens > KEPT else "none"
+        return remat
 
     def chunk(self, rows: int) -> int:
         """Positions of each of so many sequences on a device to which the head is applied at a time."""
@@ -182,7 +190,7 @@ class Calls:
 
     def _teaching(self, base: dict, recipe: Recipe, tokens) -> sft.Program:
         on_device = tokens.size // tokens.shape[0] // self.layout.devices
-        model = self.model(1.0 if recipe.lora is None else recipe.lora.scale, on_device)
+        model = Transformer(self.config, 1.0 if recipe.lora is None else recipe.lora.scale, self._remat(on_device))
         dtype = base["embed"]["embedding"].dtype.name
         return sft.Program(model, recipe.optimizer, self.chunk(on_device // tokens.shape[-1]), dtype=dtype)
 

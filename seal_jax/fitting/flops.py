@@ -5,7 +5,7 @@ import math
 
 def matmul_flops(jaxpr) -> float:
     """FLOPs of all devices together; a loop of unknown length counts as one iteration, a conditional as its costliest
-    branch."""
+    branch; what a kernel skips counts as done."""
     total = 0.0
     for eqn in jaxpr.eqns:
         name, params = eqn.primitive.name, eqn.params
@@ -25,6 +25,8 @@ def matmul_flops(jaxpr) -> float:
 def _times(name: str, params) -> int:
     if name == "scan":
         return params["length"]
+    if name == "pallas_call":
+        return math.prod(params["grid_mapping"].grid)
     if name == "shard_map":  # its body is the share of one device along these axes
         axes = params.get("newly_manual_axes", params.get("manual_axes"))  # by the version of JAX
         return math.prod(params["mesh"].shape[axis] for axis in axes)

@@ -22,10 +22,10 @@ from flax import linen as nn
 from jax.ad_checkpoint import checkpoint_name
 
 from seal_jax.model import precision
+from seal_jax.model.attention import Causal, Kernel, attend, sees
 from seal_jax.model.quantized import product
 from seal_jax.model.rope import Rope
 
-LONG, QUERIES = 1024, 256  # sequences longer than the first attend in blocks of the second (all buckets are multiples)
 PROJECTED = "projected"  # the outputs of a block's projections, and of the first factors of adapters on them
 REMAT = {  # what of a block the backward pass computes again, as keywords of jax.checkpoint, from least to most
     "none": None,
@@ -118,14 +118,6 @@ def rotate(x: jax.Array, turn: tuple[jax.Array, jax.Array]) -> jax.Array:
     return out.astype(x.dtype)
 
 
-def sees(queries: jax.Array, keys: jax.Array, window: int | None) -> jax.Array:
-    """Whether tokens in slots queries [T] see those in slots keys [S] -> [T, S]: none after them, and of those before
-    as many as make up the window with the token itself."""
-    distance = queries[:, None] - keys
-    seen = distance >= 0
-    return seen if window is None else seen & (distance < window)
-
-
 class RMSNorm(nn.Module):
     eps: float
     offset: float = 0.0
@@ -166,42 +158,6 @@ class Head(nn.Module):
     def __call__(self, x):
         kernel = self.param("kernel", nn.initializers.normal(0.02), (x.shape[-1], self.vocab_size))
         return precision.einsum("...D,DV->...V", x, kernel)
-
-
-def attend(q, parts, masks, scale: float) -> jax.Array:
-    """`attend_at_once`, for long sequences a block of queries at a time, each recomputed in the backward pass: what it
-    holds grows with T, not with its square."""
-    length = q.shape[2]
-    if len(parts) > 1 or length <= LONG or length % QUERIES:
-        return attend_at_once(q, parts, masks, scale)
-    blocks = rearrange(q, "B N (J T) H -> J B N T H", T=QUERIES), rearrange(masks[0], "B (J T) S -> J B T S", T=QUERIES)
-    out = jax.lax.map(jax.checkpoint(lambda block: attend_at_once(block[0], parts, [block[1]], scale)), blocks)
-    return rearrange(out, "J B T D -> B (J T) D")
-
-
-def attend_at_once(q, parts, masks, scale: float) -> jax.Array:
-    """Grouped-query attention of q [B,N,T,H] over the keys and values of all parts -> [B,T,N*H]; scores are q·k·scale.
-
-    A part is (k, v) [P,K,S_kv,H]: row b attends to number b·P/B of it. `masks` are one [P,T,S_kv] for each part. The
-    parts share one float32 softmax and are never concatenated or repeated, which would copy a cache.
-    """
-    length = q.shape[2]
-    scores = []
-    for (k, _), mask in zip(parts, masks, strict=True):
-        asked = rearrange(q, "(P M) (K G) T H -> P K (M G T) H", P=k.shape[0], K=k.shape[1])
-        score = precision.einsum("PKQH,PKSH->PKQS", asked, k) * scale
-        score = rearrange(score, "P K (M G T) S -> P M K G T S", M=q.shape[0] // k.shape[0], T=length)
-        score = jnp.where(mask[:, None, None, None], score, -1e30)
-        scores.append(rearrange(score, "P M K G T S -> (P M) K G T S"))
-    peak = jax.lax.stop_gradient(jnp.stack([score.max(-1) for score in scores]).max(0))[..., None]
-    weights = [jnp.exp(score - peak) for score in scores]
-    total = sum(weight.sum(-1, keepdims=True) for weight in weights)
-    out = 0.0
-    for (_, v), weight in zip(parts, weights, strict=True):
-        probs = rearrange((weight / total).astype(v.dtype), "(P M) K G T S -> P K (M G T) S", P=v.shape[0])
-        mixed = precision.einsum("PKQS,PKSH->PKQH", probs, v)
-        out = out + rearrange(mixed, "P K (M G T) H -> (P M) T (K G H)", M=q.shape[0] // v.shape[0], T=length)
-    return out.astype(q.dtype)
 
 
 class Block(nn.Module):
@@ -253,11 +209,13 @@ class Block(nn.Module):
 class Transformer(nn.Module):
     """The decoder. `lora_scale` is the scale of the adapters it will be applied with; `remat` is one of REMAT, what of
     each block the backward pass computes again to save memory: 'none'; 'minimal', all but the products of its
-    projections; or 'full', for about a third more FLOPs."""
+    projections; or 'full', for about a third more FLOPs. `kernel` reads long sequences where it can, and where all
+    layers are of one kind."""
 
     config: ModelConfig
     lora_scale: float = 1.0
     remat: str = "none"
+    kernel: Kernel | None = None
 
     def setup(self):
         cfg = self.config
@@ -284,7 +242,8 @@ class Transformer(nn.Module):
         second result is their `Prompts`.
         """
         cfg, (batch, length) = self.config, tokens.shape
-        slots = jnp.arange(length)
+        slots, padded = jnp.arange(length), start is not None
+        x = self.embed(tokens)
         if cache is None:
             start = jnp.zeros(batch, jnp.int32) if start is None else start
             prompts = own = filled = None
@@ -295,15 +254,18 @@ class Transformer(nn.Module):
             slots = read + filled + slots
             keys = [jnp.arange(read), read + jnp.arange(cache.k.shape[1])]
         written = keys[0] >= start[:, None]  # left of it there is only padding
+        alike = cache is None and len(cfg.kinds) == 1
+        by_kernel = alike and self.kernel is not None and self.kernel.reads(length, x.dtype, padded)
 
         def masks(window):
+            if by_kernel:
+                return Causal(written if padded else None, self.kernel, window)
             first, *rest = [sees(slots, those, window) for those in keys]
             return [first & written[:, None], *(jnp.broadcast_to(mask, (batch, *mask.shape)) for mask in rest)]
 
         positions = jnp.maximum(slots[None] - jnp.repeat(start, batch // start.shape[0])[:, None], 0)
         by_kind = [(turns(kind.rope, positions, cfg.head_dim), masks(kind.window)) for kind in cfg.kinds]
         places = jnp.arange(cfg.num_layers), np.array([cfg.kinds.index(kind) for kind in cfg.layers], np.int32)
-        x = self.embed(tokens)
         x = x * jnp.asarray(cfg.embed_scale, x.dtype)
         (x, own), new = self.layers((x, own), places, prompts, filled, by_kind)
         after = Prompts(*new, start) if cache is None else Cache(prompts, *own, filled + length)
