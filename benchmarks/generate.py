@@ -17,85 +17,22 @@ the head, which only its last token needs); padding and attention are not counte
 """
 
 import argparse
-import json
-import os
-import subprocess
-import sys
 import tempfile
-import time
 from pathlib import Path
 
-SOURCE = "smollm2-135m-instruct"
-TOP_P = 0.95
+import torch
+from checkout import PRESENT, SOURCE, TOP_P, Side
+from measure import MatrixProduct, Row, load_both, print_ratio, print_table, weights_used
+
+from seal_jax.domains.knowledge.corpus import load_passages
+from seal_jax.domains.knowledge.prompts import edit_prompt
+from seal_jax.domains.knowledge.sequences import question_prompt
+
 QUARTERS = (1,) * 12 + (2, 2, 3, 4)  # of the limit: where the texts of sixteen rows end with --tail
-HERE = Path(__file__)
-
-
-# A process for each checkout of this project; it imports that one's seal_jax
-
-
-def serve() -> None:
-    """Answer tasks, a line of JSON each, {prompts, samples, new, ends}, by a line {tokens, seconds, cpu, programs}."""
-    from seal_jax.config import EngineConfig
-    from seal_jax.engine.engine import Engine
-    from seal_jax.engine.generation import Generation
-    from seal_jax.engine.weights import Weights
-    from seal_jax.inner.sampling import Sampling
-    from seal_jax.model.pretrained import load
-
-    out, sys.stdout = sys.stdout, sys.stderr
-    loaded = load(SOURCE, "float32")
-    engine = Engine(loaded.config, EngineConfig())
-    weights = Weights(engine.put_base(loaded.params))
-    for line in sys.stdin:
-        task = json.loads(line)
-        ends = {tuple(tokens) for tokens in task["ends"]}
-        rules = Sampling(0.0, 1.0, 0, ()) if task["samples"] == 1 else Sampling(1.0, TOP_P, 0, ())
-        stopped = (lambda tokens, ends=ends: tuple(tokens) in ends) if ends else None
-        seeds = [[[(q, k) for k in range(task["samples"])] for q in range(len(task["prompts"]))]]
-        wall, cpu = time.perf_counter(), time.process_time()
-        found = engine.generate(weights, [task["prompts"]], seeds, Generation(rules, task["new"], stopped))
-        answer = {"seconds": time.perf_counter() - wall, "cpu": time.process_time() - cpu}
-        answer["tokens"] = [sample.tokens for samples in found[0] for sample in samples]
-        answer["programs"] = engine.programs.count, engine.programs.seconds
-        print(json.dumps(answer), file=out, flush=True)
-
-
-class Side:
-    """A checkout's process and the times of its passes."""
-
-    def __init__(self, name: str, path: Path, work: tuple[int, float]):
-        self.row = Row(name, *work)
-        environment = os.environ | {"PYTHONPATH": str(path)}
-        command = [sys.executable, str(HERE), "--serve"]
-        self.process = subprocess.Popen(
-            command, env=environment, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
-        )
-
-    def ask(self, task: dict) -> dict:
-        print(json.dumps(task), file=self.process.stdin, flush=True)
-        line = self.process.stdout.readline()
-        if not line:
-            raise SystemExit(f"{self.row.name}: the process ended with status {self.process.wait()}")
-        return json.loads(line)
-
-    def time(self, task: dict) -> list[list[int]]:
-        """The tokens of a pass that counts."""
-        answer = self.ask(task)
-        self.row.seconds.append(answer["seconds"])
-        self.row.cpu += answer["cpu"]
-        return answer["tokens"]
-
-
-# What all sides do
 
 
 def prompts_of(tokenizer, count: int, samples: int, tail: bool) -> list[list[int]]:
     """Token ids of a question, or of the request for a self-edit, about each of the first passages."""
-    from seal_jax.domains.knowledge.corpus import load_passages
-    from seal_jax.domains.knowledge.knowledge import question_prompt
-    from seal_jax.domains.knowledge.prompts import edit_prompt
-
     passages = load_passages("shipped:train") + load_passages("shipped:test")
     out = []
     for place in range(count):
@@ -153,21 +90,21 @@ def run(flags) -> None:
     layers, head = weights_used(base)
     del base
     work = count, 2.0 * (layers * (sum(lengths) + count) + head * count)
-    sides = [Side(f"ours, batch {rows}", HERE.parent.parent, work)]
+    sides = [Side("generating", PRESENT, Row(f"ours, batch {rows}", *work))]
     if flags.before:
-        sides.append(Side(f"ours before, batch {rows}", flags.before, work))
+        sides.append(Side("generating", flags.before, Row(f"ours before, batch {rows}", *work)))
     batched, single = Row(f"HF generate, batch {rows}, padded", *work), Row("HF generate, prompt by prompt", *work)
     task = {"prompts": prompts, "samples": samples, "new": new, "ends": []}
     if ends:
         whole = sides[-1].ask(task)["tokens"]
         task["ends"] = [tokens[:end] for tokens, end in zip(whole, ends, strict=True)]
     for side in sides:
-        side.programs = side.ask(task)["programs"]  # compiles
+        side.ask(task)  # compiles
     theirs(model, [prompts], task | {"new": 2}, [])  # warms up
     machine = MatrixProduct()
     for _ in range(flags.repeats):
         machine.measure()
-        tokens = [side.time(task) for side in sides]
+        tokens = [side.time(task)["tokens"] for side in sides]
         batched_tokens = batched.time(lambda: theirs(model, [prompts], task, ends))
         for found in (*tokens, batched_tokens):
             if list(map(len, found)) != (ends or [new] * rows):
@@ -186,9 +123,8 @@ def run(flags) -> None:
         print(f"same greedy tokens as HF padded: {agreement(tokens[0], batched_tokens)}"
               + ("" if ends else f"; prompt by prompt: {agreement(tokens[0], single_tokens)}"))  # fmt: skip
     for side in sides:
-        count, seconds = side.programs
-        print(f"{side.row.name}: {count} programs compiled in {seconds:.1f} s, before the clock ran")
-        side.process.stdin.close()
+        side.print_compiled()
+        side.close()
 
 
 if __name__ == "__main__":
@@ -199,12 +135,4 @@ if __name__ == "__main__":
     parser.add_argument("--repeats", type=int, default=3, help="rounds of passes")
     parser.add_argument("--tail", action="store_true", help="texts that end early, most at a quarter of the limit")
     parser.add_argument("--before", type=Path, help="a checkout of earlier code to compare with")
-    parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
-    given = parser.parse_args()
-    if given.serve:
-        serve()
-    else:
-        import torch
-        from measure import MatrixProduct, Row, load_both, print_ratio, print_table, weights_used
-
-        run(given)
+    run(parser.parse_args())

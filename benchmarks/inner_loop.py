@@ -2,6 +2,7 @@
 
     python benchmarks/inner_loop.py [--candidates 8] [--repeats 3] [--rank 16] [--sequences 6] [--form chat]
     python benchmarks/inner_loop.py --edits squad_train.json --sequences 30     # ragged: real self-edits, `completions`
+    python benchmarks/inner_loop.py --before PATH   # a checkout of earlier code, now and then in processes of their own
 
 All sides train the same number of adapters on the same sequences (of one self-edit of each passage, or the sentences of
 a passage of the shipped corpus and the passage itself; as turns of a chat or as plain text), at batch 1, in float32,
@@ -24,6 +25,7 @@ import numpy as np
 import peft
 import torch
 import transformers
+from checkout import PRESENT, Side
 from measure import MatrixProduct, Row, load_both, print_compiled, print_ratio, print_table, weights_used
 
 from seal_jax.config import ALL_PROJECTIONS, EngineConfig
@@ -122,6 +124,7 @@ def main() -> None:
     parser.add_argument("--form", choices=("chat", "plain"), default="chat", help="of the sequences")
     parser.add_argument("--edits", metavar="FILE", help="passages with self-edits; without it the shipped corpus")
     parser.add_argument("--groups", type=int, default=4, help="into which steps are split at most")
+    parser.add_argument("--before", type=Path, help="a checkout of earlier code to compare with")
     parser.add_argument("--alone", action="store_true", help="ours one adapter after another, too")
     flags = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -136,9 +139,12 @@ def main() -> None:
         lengths = [len(row.tokens) for candidate in chosen for row in candidate.rows]
         work = sum(lengths), 4.0 * sum(weights_used(base)) * sum(lengths)
         singles = [[candidate] for candidate in chosen]
-        plans = [(f"ours, {len(chosen)} together, groups: {limit}", limit, [chosen]) for limit in (1, flags.groups)]
+        together = f"ours, {len(chosen)} together"
+        plans = [(f"{together}, groups: {limit}", limit, [chosen]) for limit in (1, flags.groups)]
         if flags.alone:
             plans.append(("ours, one after another", 1, singles))
+        if flags.before:  # the other one is in a process of its own
+            plans = []
         rows, engines = [], []
         for name, limit, groups in plans:
             rows.append(Row(name, *work))
@@ -146,6 +152,14 @@ def main() -> None:
             ours(engines[-1], base, groups, recipe)  # compiles
             print(f"{name}: real tokens are {engines[-1].usage.real_fraction:.0%} of what is computed; ", end="")
             print_compiled(engines[-1])
+        task = {"rank": flags.rank, "rate": RATE}
+        task["candidates"] = [[(row.tokens, row.weights) for row in candidate.rows] for candidate in chosen]
+        paths = {"before": flags.before, "now": PRESENT} if flags.before else {}
+        sides = [Side("training", path, Row(f"{together}, {name}", *work)) for name, path in paths.items()]
+        for side in sides:
+            real = side.ask(task)["real"]  # compiles
+            print(f"{side.row.name}: real tokens are {real:.0%} of what is computed")
+            side.print_compiled()
         reference = Row("PEFT + Trainer, one after another", *work)
         theirs(Row("", *work), model, [replace(c, rows=c.rows[:1]) for c in chosen[:1]], lora, folder)  # warms up
         machine = MatrixProduct()
@@ -153,13 +167,18 @@ def main() -> None:
             machine.measure()
             for row, engine, (_, _, groups) in zip(rows, engines, plans, strict=True):
                 loss = row.time(functools.partial(ours, engine, base, groups, recipe))
+            for side in sides:
+                loss = side.time(task)["loss"]
             reference_loss = theirs(reference, model, chosen, lora, folder)
     print(f"{len(chosen)} adapters of rank {flags.rank}, {len(lengths)} sequences of {min(lengths)} to {max(lengths)} "
           f"tokens, one epoch")
+    rows += [side.row for side in sides]
     print_table([*rows, reference], machine)
     for row in rows:
         print_ratio(row, reference)
     print_ratio(rows[1], rows[0])
+    for side in sides:
+        side.close()
     print(f"mean loss over the epoch: ours {loss:.3f}, theirs {reference_loss:.3f} (other initial adapters and orders)")
 
 
