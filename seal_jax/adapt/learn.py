@@ -12,7 +12,7 @@ from seal_jax import lab
 from seal_jax.adapt import questions
 from seal_jax.adapt.documents import read_documents
 from seal_jax.adapt.topics import nearest
-from seal_jax.domains.domain import Words
+from seal_jax.domains.domain import PASSAGES, Words
 from seal_jax.domains.knowledge.corpus import Passage
 from seal_jax.errors import UserError, read_text
 from seal_jax.lab import Model
@@ -54,7 +54,7 @@ def learn(request: Request) -> None:
     passages = read_documents(request.documents)
     given = read_questions(request.questions) if request.questions else None
     documents = Words("document", "documents").count(len(request.documents))
-    say(f"{Words('passage', 'passages').count(len(passages))} of {documents}; loading {request.model}")
+    say(f"{PASSAGES.count(len(passages))} of {documents}; loading {request.model}")
     model = lab.load(request.model, inner=request.inner, knowledge={"max_sequences": 1000})
     for about in passages:
         lab.check_length(model, about)

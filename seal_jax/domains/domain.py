@@ -128,6 +128,9 @@ class Words:
         return f"the first {self.one}" if number == 1 else f"each of the first {self.count(number)}"
 
 
+PASSAGES, TASKS = Words("passage", "passages"), Words("task", "tasks")
+
+
 def item_number(item: Any) -> int:
     """A number of the item alone, for seeds: it does not depend on the items around it."""
     return zlib.crc32(item.id.encode())

@@ -7,7 +7,7 @@ from typing import Any
 
 from etils import epath
 
-from seal_jax.domains.domain import Words
+from seal_jax.domains.domain import PASSAGES, TASKS, Words
 from seal_jax.errors import UserError
 from seal_jax.runs import keys
 from seal_jax.runs.records import read
@@ -58,7 +58,7 @@ def load_json(file: epath.Path, default: Any) -> Any:
 
 def words(domain: str) -> Words:
     """What the items of a domain are called."""
-    return {"knowledge": Words("passage", "passages"), "arc": Words("task", "tasks")}[domain]
+    return {"knowledge": PASSAGES, "arc": TASKS}[domain]
 
 
 def label(recorded: Recorded, split: str, arm: str, number: int) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import jax
 import numpy as np
 
-from seal_jax.config import Inner, Training
+from seal_jax.config import Training
 from seal_jax.domains.domain import Example, Lesson
 from seal_jax.engine.budget import chunk_limit
 from seal_jax.engine.packing import Candidate, Lanes, plan_chunks
@@ -44,8 +44,8 @@ def candidate(student: Actor, loop: Loop, training: Training) -> Candidate:
     """An inner loop in tokens."""
     lesson = loop.lesson
     rows = tuple(student.row(example) for example in lesson.examples)
-    shared = isinstance(training, Inner) and training.freeze_a
-    seed = loop.adapter[:2] if shared else loop.adapter  # the start of it names the run alone
+    lora = recipe(training).lora
+    seed = loop.adapter[:2] if lora and lora.freeze_a else loop.adapter  # the start of it names the run alone
     return Candidate(rows, lesson.learning_rate, lesson.epochs, training.warmup_steps, seed=seed, order=loop.order)
 
 

@@ -13,7 +13,7 @@ from seal_jax.domains.arc import views, voting
 from seal_jax.domains.arc.grids import ArcTask, Grid, Pair
 from seal_jax.domains.arc.training_set import Limits, training_set
 from seal_jax.domains.arc.voting import Ballot
-from seal_jax.domains.domain import Control, Example, Graded, Lesson, Problem, Prompt, Quiz, Words
+from seal_jax.domains.domain import TASKS, Control, Example, Graded, Lesson, Problem, Prompt, Quiz, Words
 
 IN_CONTEXT, RANDOM, ORACLE = "in context", "random configuration", "oracle configuration"
 BETWEEN = "\n\n"  # stands between the attempts of a recorded answer
@@ -48,7 +48,7 @@ class Fewshot:
     seed: int
     vote: str = voting.TWO_STAGE
     settings: ControlSettings = ControlSettings()
-    words: Words = Words("task", "tasks")
+    words: Words = TASKS
 
     @property
     def grader(self) -> str:

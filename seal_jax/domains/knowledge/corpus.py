@@ -17,6 +17,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from seal_jax.config import Data
+from seal_jax.domains.domain import PASSAGES
 from seal_jax.domains.knowledge.released import completions_of, prompt_of
 from seal_jax.errors import UserError
 
@@ -123,7 +124,7 @@ def some_questions(passages: Sequence[Passage], count: int, seed: int) -> list[P
     if count > len(places):
         raise UserError(
             f"--config.pretraining.questions={count} asks for more than the {len(places)} questions of "
-            f"{_number(len(passages))}; lower it, or set it to 0 for all"
+            f"{PASSAGES.count(len(passages))}; lower it, or set it to 0 for all"
         )
     chosen = set(random.Random(f"questions/{seed}").sample(places, count or len(places)))
     return [
@@ -140,7 +141,7 @@ def select(passages: Sequence[Passage], count: int, seed: int, names: tuple[str,
     """
     total, (source, field) = len(passages), names
     if count > total:
-        raise UserError(f"{source} has {_number(total)} and --config.data.{field}={count} asks for more; "
+        raise UserError(f"{source} has {PASSAGES.count(total)} and --config.data.{field}={count} asks for more; "
                         f"set it to at most {total}, or to 0 for all")  # fmt: skip
     return shuffled(passages, seed)[: count or total]
 
@@ -168,10 +169,11 @@ def _kept_out(data: Data) -> tuple[list[Passage], list[Passage], str]:
     if not train or len(train) < learned or len(rest) < held:
         wanted = f"{data.train_items or 'the rest'} to learn from and {held} others to evaluate on"
         raise UserError(
-            f"{data.train} has {_number(total)}, too few for {wanted}; lower --config.data.train_items or "
+            f"{data.train} has {PASSAGES.count(total)}, too few for {wanted}; lower --config.data.train_items or "
             "--config.data.evaluation_items, or name another source with --config.data.evaluation"
         )
-    return train, rest[:held], f"evaluating on {held} of the {_number(total)} of {data.train}, kept out of training"
+    which = f"{held} of the {PASSAGES.count(total)} of {data.train}, kept out of training"
+    return train, rest[:held], f"evaluating on {which}"
 
 
 def _refuse_overlap(train: Sequence[Passage], evaluation: Sequence[Passage]) -> None:
@@ -181,13 +183,10 @@ def _refuse_overlap(train: Sequence[Passage], evaluation: Sequence[Passage]) -> 
     if both:
         named = ", ".join(repr(title) for title in both[:3]) + (", …" if len(both) > 3 else "")
         raise UserError(
-            f"{len(both)} of the {_number(len(evaluation))} to evaluate on are also learned from ({named}); name "
-            "another source with --config.data.evaluation, or leave it at auto, which keeps passages out of training"
+            f"{len(both)} of the {PASSAGES.count(len(evaluation))} to evaluate on are also learned from ({named}); "
+            "name another source with --config.data.evaluation, or leave it at auto, which keeps passages out of "
+            "training"
         )
-
-
-def _number(count: int) -> str:
-    return f"{count} passage" + ("s" if count != 1 else "")
 
 
 def _read_json(path: str) -> Any:

@@ -7,7 +7,7 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from seal_jax.domains.domain import Answered, Control, Example, Graded, Lesson, Problem, Prompt, Quiz, Words
+from seal_jax.domains.domain import PASSAGES, Answered, Control, Example, Graded, Lesson, Problem, Prompt, Quiz, Words
 from seal_jax.domains.knowledge import prompts
 from seal_jax.domains.knowledge.corpus import Passage
 from seal_jax.domains.knowledge.sequences import Rules, answer_example, question_prompt, sentences, training_examples
@@ -29,7 +29,7 @@ class Knowledge:
     epochs: int
     judge: Judge
     answer_stops: tuple[str, ...] = ()
-    words: Words = Words("passage", "passages")
+    words: Words = PASSAGES
     open_book: bool = False
 
     @property
