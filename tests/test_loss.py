@@ -10,6 +10,7 @@ import pytest
 from tiny_training import LORA, VOCAB, random_adapter, stack, tiny_model
 
 from seal_jax.engine.packing import counted_places
+from seal_jax.fitting.flops import matmul_flops
 from seal_jax.inner import loss, sft
 from seal_jax.inner.sft import Batch, Hyper, Optimizer, Program
 from seal_jax.model.transformer import Transformer
@@ -147,3 +148,22 @@ def test_no_logits_of_more_than_a_chunk_are_compiled():
     text = jax.jit(step).lower(*args).compile().as_text()
     shapes = {tuple(map(int, dims.split(","))) for dims in re.findall(r"[a-z]+\d+\[([\d,]+)\]", text)}
     check_sizes(shapes, False, 4)
+
+
+def test_the_head_is_not_applied_again_where_it_is_not_trained(plain):
+    """Forward and backward is two products with it; three and that for its own gradient where it is trained."""
+    model, variables, _ = plain
+    one = 2 * BATCH * 2 * 7 * 64 * VOCAB  # two chunks of seven positions, the last of them padding
+
+    def products(**trained):
+        def total(trained):
+            return loss.log_likelihood(model, {**variables, **trained}, TOKENS, WEIGHTS, 7).sum()
+
+        with_head = jax.make_jaxpr(jax.grad(total))(trained)
+        without = jax.make_jaxpr(
+            jax.grad(lambda trained: jnp.sum(model.apply({**variables, **trained}, TOKENS)[0] ** 2))
+        )(trained)
+        return (matmul_flops(with_head.jaxpr) - matmul_flops(without.jaxpr)) / one
+
+    assert products(lora=variables["lora"]) == 2
+    assert products(params=variables["params"]) == 4

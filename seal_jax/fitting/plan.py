@@ -154,7 +154,7 @@ class Plan:
             call = calls.prefer(*args, hyper, how, pairs, outer.dpo.beta)
         else:
             call = calls.teach(*args, hyper, how, sft.Batch(tokens, weights, put(_struct(np.bool_))))
-        read = self._read_in_training(how.batch_size * math.prod(sides), length)
+        read = self._read_in_training(how.batch_size * math.prod(sides), length, how.lora is not None)
         return Program(TEACH, call, read * rows[0], trains=True, remat=self.config.engine.remat)
 
     def prefill(self, name: str) -> Program:
@@ -243,11 +243,11 @@ class Plan:
             "not counted: the host, judging, compiling, loading, and the evaluation rows",
         ]
 
-    def _read_in_training(self, rows: int, length: int) -> float:
+    def _read_in_training(self, rows: int, length: int, adapter: bool = True) -> float:
         """Bytes of weights read for one gradient of so many rows on a device: in the forward and the backward pass, and
-        for blocks that are computed again (the head always is)."""
+        for what is computed again, such as the head where it is trained."""
         passes = 3 if self.config.engine.remat == "full" else 2
-        return self._read(passes, 3 * self._head_chunks(rows, length))
+        return self._read(passes, (2 if adapter else 3) * self._head_chunks(rows, length))
 
     def _read(self, passes: int = 1, heads: int = 1) -> float:
         """Bytes of weights in so many passes over the blocks and uses of the head (the embedding table is only looked

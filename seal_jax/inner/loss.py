@@ -4,11 +4,13 @@ Of a row with a prompt only some tokens count. `places` [B, P] are theirs, padde
 the head is applied where these are predicted and nowhere else. Without places it is applied everywhere.
 """
 
+import operator
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.custom_derivatives import CustomVJPPrimal, SymbolicZero
 
 from seal_jax.model.transformer import Transformer
 
@@ -30,8 +32,9 @@ def predicted(hidden: jax.Array, arrays: Any, places: jax.Array | None) -> tuple
 def of_logits(model: Transformer, variables: dict, function: Callable, arrays: tuple, chunk: int) -> Any:
     """`function(logits, *others)` of all positions; `arrays` are (hidden states [B, T, D], *others [B, T, ...]).
 
-    The head is applied to at most `chunk` positions at a time, in equal parts, and recomputed in the backward pass, so
-    the largest array of logits is [B, chunk, V]. The results of `function` are arrays [B, T, ...].
+    The head is applied to at most `chunk` positions at a time, in equal parts, so the largest array of logits is
+    [B, chunk, V], also in the backward pass. The results of `function` are arrays [B, T, ...]; what it says of a
+    position depends on the logits there alone.
     """
     batch, length = arrays[0].shape[:2]
     parts = -(-length // chunk)
@@ -46,12 +49,50 @@ def of_logits(model: Transformer, variables: dict, function: Callable, arrays: t
     def joined(array):
         return array.swapaxes(0, 1).reshape(batch, length + pad, *array.shape[3:])[:, :length]
 
-    @jax.checkpoint
-    def one_chunk(part):
-        hidden, *others = part
+    @_without_logits
+    def one_chunk(head, hidden, others):
         return function(model.apply(head, hidden, method="logits"), *others)
 
-    return jax.tree.map(joined, jax.lax.map(one_chunk, jax.tree.map(split, arrays)))
+    chunks = jax.tree.map(split, arrays)
+    return jax.tree.map(joined, jax.lax.map(lambda part: one_chunk(head, part[0], part[1:]), chunks))
+
+
+def _without_logits(function: Callable) -> Callable:
+    """function(head, hidden [B, T, D], others), of which the backward pass keeps no logits.
+
+    Where only the hidden states are differentiated by, and there is one number for each position, its slope there
+    is had at once, while the logits are, and takes no more room than the hidden state. Else all is computed again.
+    """
+
+    def forward(head, hidden, others):
+        values = jax.tree.map(operator.attrgetter("value"), (head, hidden, others), is_leaf=_is_primal)
+        by_others = any(leaf.perturbed for leaf in jax.tree.leaves((head, others), is_leaf=_is_primal))
+        out, pull = jax.vjp(lambda hidden: function(values[0], hidden, values[2]), values[1])
+        if by_others or not isinstance(out, jax.Array) or out.shape != values[1].shape[:2]:
+            return out, values
+        return out, pull(jnp.ones_like(out))
+
+    def backward(kept, cotangent):
+        if len(kept) > 1:
+            return jax.vjp(function, *kept)[1](jax.tree.map(_dense, cotangent, is_leaf=_is_zero))
+        slope = kept[0].astype(jnp.float32) * _dense(cotangent)[..., None]
+        return None, slope.astype(kept[0].dtype), None
+
+    lean = jax.custom_vjp(function)
+    lean.defvjp(forward, backward, symbolic_zeros=True)
+    return lean
+
+
+def _is_primal(leaf: Any) -> bool:
+    return isinstance(leaf, CustomVJPPrimal)
+
+
+def _is_zero(leaf: Any) -> bool:
+    return isinstance(leaf, SymbolicZero)
+
+
+def _dense(cotangent: Any) -> jax.Array:
+    return jnp.zeros(cotangent.shape, cotangent.dtype) if _is_zero(cotangent) else cotangent
 
 
 def log_prob(logits: jax.Array, tokens: jax.Array) -> jax.Array:

@@ -27,8 +27,8 @@ def _backward(spec, kept, gradient):
     if isinstance(gradient, SymbolicZero):
         return None, None
     gradient = gradient.astype(a.dtype)
-    found_a = None if of_a is None else jax.vjp(lambda a: jnp.einsum(spec, a, b), a)[1](gradient)[0]
-    found_b = None if of_b is None else jax.vjp(lambda b: jnp.einsum(spec, a, b), b)[1](gradient)[0]
+    found_a = None if of_a is None else jax.linear_transpose(lambda a: jnp.einsum(spec, a, b), a)(gradient)[0]
+    found_b = None if of_b is None else jax.linear_transpose(lambda b: jnp.einsum(spec, a, b), b)(gradient)[0]
     return found_a, found_b
 
 
