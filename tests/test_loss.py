@@ -63,25 +63,28 @@ def test_weights_and_masks(plain):
             np.testing.assert_allclose(function(weights), weighted.sum(1), rtol=1e-5)
 
 
+@pytest.mark.parametrize("trained", (("lora",), ("lora", "params")))
 @pytest.mark.parametrize("places", [None, PLACES])
-def test_chunks_give_the_same_gradient(places):
-    """Of adapter and of all weights, the tied embedding among them: the head's part comes through the chunks, applied
-    everywhere or to the tokens that count."""
+def test_chunks_give_the_same_gradient(places, trained):
+    """Of an adapter alone, and of it and all weights, the tied embedding among them: the head's part comes through the
+    chunks, applied everywhere or to the tokens that count."""
     config, base = tiny_model(tied=True)
     model = Transformer(config, LORA.scale)
     variables = {"params": base, "lora": random_adapter(base)}
 
-    def whole(variables):
-        logits = model.apply(variables, TOKENS, method="full")[:, :-1]
+    def whole(part):
+        logits = model.apply(variables | part, TOKENS, method="full")[:, :-1]
         picked = jnp.take_along_axis(jax.nn.log_softmax(logits), TOKENS[:, 1:, None], -1)[..., 0]
         return -(picked * WEIGHTS[:, 1:]).sum()
 
-    def chunked(variables):
-        return -loss.log_likelihood(model, variables, TOKENS, WEIGHTS, 5, places).sum()
+    def chunked(part):
+        return -loss.log_likelihood(model, variables | part, TOKENS, WEIGHTS, 5, places).sum()
 
-    expected, got = (jax.jit(jax.grad(function))(variables) for function in (whole, chunked))
+    part = {name: variables[name] for name in trained}
+    expected, got = (jax.jit(jax.grad(function))(part) for function in (whole, chunked))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5 * np.abs(a).max()), expected, got)
-    assert np.abs(got["params"]["embed"]["embedding"]).max() > 0.1
+    moved = got["params"]["embed"]["embedding"] if "params" in trained else got["lora"]["layers"]["q_proj"]["B"]
+    assert np.abs(moved).max() > 0.1
 
 
 # Memory
