@@ -1,6 +1,7 @@
 """Token F1, exact match, BLEU and coverage, against numbers by hand, and the table that holds them."""
 
 import html
+from dataclasses import replace
 
 import made_up_run
 import pytest
@@ -96,6 +97,29 @@ def test_a_row_of_empty_self_edits_covers_nothing_and_says_so():
     recorded = run()
     recorded.self_edits[:] = [edit(("SEAL", 0), name, "") for name in "xy"]
     assert answers.by_row(recorded)["SEAL", 0].coverage is None
+
+
+def test_the_rows_of_a_grid_share_their_self_edits():
+    recorded = replace(run(), config=KNOWLEDGE | {"experiment": "grid"})
+    recorded.rows[1:] = [made_up_run.row("rate 1", count, f"{count} epochs", "policy") for count in (2, 4)]
+    recorded.trials[:] = [trial(row, "y", ["weir"]) for row in (("base", 0), ("rate 1", 2), ("rate 1", 4))]
+    recorded.self_edits[:] = [edit(("grid", 0), "x", "A barn."), edit(("grid", 0), "y", "A weir.")]
+    found = answers.by_row(recorded)
+    assert found["base", 0].coverage is None
+    assert found["rate 1", 2].coverage == found["rate 1", 4].coverage == estimate([0.0, 1.0])
+
+
+def test_a_row_of_continued_pretraining_learns_its_first_self_edits_together():
+    recorded = run()
+    recorded.rows[1:] = [made_up_run.row("own", 1, "1 each", "policy"), made_up_run.row("own", 2, "2 each", "policy")]
+    recorded.trials[:] = [trial(("own", count), "x", ["a", "b"]) for count in (1, 2)]
+    texts = {"x": ("A red barn.", "An old mill.", "Both."), "y": ("Nothing.", "A weir.", "")}
+    recorded.self_edits[:] = [
+        edit(("own", 0), name, text, sample=k) for name, found in texts.items() for k, text in enumerate(found)
+    ]
+    found = answers.by_row(recorded)
+    assert found["own", 1].coverage == estimate([0.5, 0.0], (0, 1))
+    assert found["own", 2].coverage == estimate([1.0, 1.0], (0, 1))
 
 
 def test_the_table_has_a_line_for_each_row():

@@ -25,8 +25,8 @@ PUNCTUATION = str.maketrans("", "", string.punctuation)
 class Measures:
     """Of one row. f1, exact: from 0 to 1, over items. bleu: of all answers together, from 0 to 100.
 
-    coverage: share of gold answers that stand in the row's self-edits, over items; None where it has none, or only
-    empty ones.
+    coverage: share of gold answers that stand in the row's self-edits, over items, in continued pretraining in any of
+    those of an item; None where it has none, or only empty ones.
     """
 
     f1: Estimate
@@ -50,13 +50,25 @@ def by_row(recorded: Recorded) -> dict[Key, Measures]:
     for edit in recorded.self_edits:
         if edit["split"] == keys.EVALUATION and edit["text"] is not None:
             edits.setdefault((edit["arm"], edit["round"]), []).append(edit)
+    shared = recorded.config.get("experiment") == "grid"
     found = {}
     for key in declared:
         source = source_of(key, declared)
         answered = [trial for trial in trials.get(source, []) if trial["answers"] is not None and trial["item"] in gold]
         if answered:
-            found[key] = _measures(answered, edits.get(source, []), gold)
+            learned = (keys.GRID, 0) if shared and declared[source]["kind"] == "policy" else source
+            found[key] = _measures(answered, edits.get(learned, _together(edits, source)), gold)
     return found
+
+
+def _together(edits: dict[Key, list[Record]], row: Key) -> list[Record]:
+    """The self-edits of each item that a row of continued pretraining learned together, as one."""
+    arm, count = row
+    texts: dict[str, list[str]] = {}
+    for edit in edits.get((arm, 0), []) if arm == keys.OWN else []:
+        if edit["sample"] < count:
+            texts.setdefault(edit["item"], []).append(edit["text"])
+    return [{"item": item, "text": "\n".join(found)} for item, found in texts.items()]
 
 
 def _measures(trials: Sequence[Record], edits: Sequence[Record], gold: dict[str, list[str]]) -> Measures:
