@@ -25,7 +25,7 @@ import numpy as np
 import peft
 import torch
 import transformers
-from checkout import PRESENT, Side
+from checkout import PRESENT, SOURCE, Side
 from measure import MatrixProduct, Row, load_both, print_compiled, print_ratio, print_table, weights_used
 
 from seal_jax.config import ALL_PROJECTIONS, EngineConfig
@@ -128,7 +128,7 @@ def main() -> None:
     parser.add_argument("--alone", action="store_true", help="ours one adapter after another, too")
     flags = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        loaded, base, _, model = load_both("smollm2-135m-instruct", Path(folder) / "model")
+        loaded, base, _, model = load_both(SOURCE, Path(folder) / "model")
         lora = LoraConfig(flags.rank, 2.0 * flags.rank, ALL_PROJECTIONS)
         recipe = Recipe(lora, 1, 1, Optimizer("linear", clip_norm=1.0))
         passages = load_passages(flags.edits or "shipped:train")[: flags.candidates]
@@ -138,13 +138,11 @@ def main() -> None:
         chosen = candidates_of(passages, loaded.tokenizer.with_system(""), rules)
         lengths = [len(row.tokens) for candidate in chosen for row in candidate.rows]
         work = sum(lengths), 4.0 * sum(weights_used(base)) * sum(lengths)
-        singles = [[candidate] for candidate in chosen]
         together = f"ours, {len(chosen)} together"
-        plans = [(f"{together}, groups: {limit}", limit, [chosen]) for limit in (1, flags.groups)]
-        if flags.alone:
-            plans.append(("ours, one after another", 1, singles))
-        if flags.before:  # the other one is in a process of its own
-            plans = []
+        limits = () if flags.before else (1, flags.groups)  # beside earlier code all of ours runs in processes
+        plans = [(f"{together}, groups: {limit}", limit, [chosen]) for limit in limits]
+        if flags.alone and not flags.before:
+            plans.append(("ours, one after another", 1, [[candidate] for candidate in chosen]))
         rows, engines = [], []
         for name, limit, groups in plans:
             rows.append(Row(name, *work))

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.sharding import PartitionSpec as P
-from tiny_training import random_adapter, random_rows, stack, tiny_engine, tiny_model
+from tiny_training import interpret_splash, random_adapter, random_rows, stack, tiny_engine, tiny_model
 
 from seal_jax.engine import calls, room
 from seal_jax.engine.engine import Engine
@@ -20,7 +20,6 @@ from seal_jax.errors import UserError
 from seal_jax.inner import sft
 from seal_jax.inner.sampling import Sampling
 from seal_jax.inner.sft import Optimizer
-from seal_jax.model import attention
 from seal_jax.model.lora import LoraConfig, init_adapter
 from seal_jax.model.transformer import Transformer
 from seal_jax.parallel import make_layout
@@ -119,15 +118,7 @@ def test_inner_loops_by_a_kernel(one, many, monkeypatch):
         return np.stack(engine.finetune(half, candidates, RECIPE)[1])
 
     expected = losses(*one)
-    traced = []
-
-    def splash(*args, run=attention.splash):
-        traced.append(args[0].shape)
-        return run(*args, interpret=True)
-
-    monkeypatch.setattr(attention, "LONG", 64)
-    monkeypatch.setattr(attention, "QUERIES", 32)
-    monkeypatch.setattr(attention, "splash", splash)
+    traced = interpret_splash(monkeypatch)
     monkeypatch.setattr(calls, "kernel_for", lambda device: "splash")
     engine, base = many
     found = losses(Engine(engine.config, replace(engine.settings, loss_chunk=16), engine.layout), base)

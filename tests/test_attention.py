@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from test_transformer import close
-from tiny_training import VOCAB, random_adapter, tiny_model
+from tiny_training import VOCAB, interpret_splash, random_adapter, tiny_model
 
 from seal_jax.fitting.flops import matmul_flops
 from seal_jax.model import attention
@@ -152,17 +152,8 @@ def test_which_device_has_which_kernel(device, name):
 
 @pytest.fixture
 def interpreted(monkeypatch):
-    """(a kernel for sequences above 64 tokens that counts how often it is traced, that count)."""
-    monkeypatch.setattr(attention, "LONG", 64)
-    monkeypatch.setattr(attention, "QUERIES", 32)
-    traced = []
-
-    def splash(*args, run=attention.splash):
-        traced.append(args)
-        return run(*args, interpret=True)
-
-    monkeypatch.setattr(attention, "splash", splash)
-    return Kernel("splash", lambda function: function), traced
+    """(a kernel for sequences above 64 tokens, the shapes of q with which it is traced)."""
+    return Kernel("splash", lambda function: function), interpret_splash(monkeypatch)
 
 
 def hidden_of(config, base, kernel, start):

@@ -8,6 +8,7 @@ from seal_jax.config import EngineConfig
 from seal_jax.engine import packing
 from seal_jax.engine.engine import Engine
 from seal_jax.engine.packing import Candidate, Row
+from seal_jax.model import attention
 from seal_jax.model.hf_config import model_config
 from seal_jax.model.lora import PROJECTIONS, LoraConfig, init_adapter
 from seal_jax.model.transformer import ModelConfig
@@ -36,6 +37,20 @@ def random_adapter(base: dict, lora: LoraConfig = LORA, seed: int = 0, size: flo
 def stack(trees: list[dict]) -> dict:
     """One tree with a leading candidate axis."""
     return jax.tree.map(lambda *leaves: np.stack(leaves), *trees)
+
+
+def interpret_splash(monkeypatch) -> list[tuple[int, ...]]:
+    """Interprets the kernel for TPU, from 64 tokens on -> the shapes of q with which it is traced from now on."""
+    traced = []
+
+    def splash(*args, run=attention.splash):
+        traced.append(args[0].shape)
+        return run(*args, interpret=True)
+
+    monkeypatch.setattr(attention, "LONG", 64)
+    monkeypatch.setattr(attention, "QUERIES", 32)
+    monkeypatch.setattr(attention, "splash", splash)
+    return traced
 
 
 def random_rows(lengths, seed: int = 0, prompt: int = 0) -> tuple[Row, ...]:

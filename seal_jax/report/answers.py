@@ -15,7 +15,7 @@ import sacrebleu
 from seal_jax.judges.words import words
 from seal_jax.report.estimates import Estimate, estimate
 from seal_jax.report.recorded import Record, Recorded
-from seal_jax.report.tables import Key, declared_rows, evaluation_trials, item_means, source_of
+from seal_jax.report.tables import Key, declared_rows, evaluation_trials, item_means, source_of, written_under
 from seal_jax.runs import keys
 
 PUNCTUATION = str.maketrans("", "", string.punctuation)
@@ -50,22 +50,22 @@ def by_row(recorded: Recorded) -> dict[Key, Measures]:
     for edit in recorded.self_edits:
         if edit["split"] == keys.EVALUATION and edit["text"] is not None:
             edits.setdefault((edit["arm"], edit["round"]), []).append(edit)
-    shared = recorded.config.get("experiment") == "grid"
     found = {}
     for key in declared:
         source = source_of(key, declared)
         answered = [trial for trial in trials.get(source, []) if trial["answers"] is not None and trial["item"] in gold]
         if answered:
-            learned = (keys.GRID, 0) if shared and declared[source]["kind"] == "policy" else source
-            found[key] = _measures(answered, edits.get(learned, _together(edits, source)), gold)
+            learned = edits.get(written_under(recorded, source, declared[source]["kind"]), [])
+            if source[0] == keys.OWN:
+                learned = _together(edits.get((keys.OWN, 0), []), source[1])
+            found[key] = _measures(answered, learned, gold)
     return found
 
 
-def _together(edits: dict[Key, list[Record]], row: Key) -> list[Record]:
-    """The self-edits of each item that a row of continued pretraining learned together, as one."""
-    arm, count = row
+def _together(edits: Sequence[Record], count: int) -> list[Record]:
+    """The first `count` self-edits of each item, as one: a row of continued pretraining learned them together."""
     texts: dict[str, list[str]] = {}
-    for edit in edits.get((arm, 0), []) if arm == keys.OWN else []:
+    for edit in edits:
         if edit["sample"] < count:
             texts.setdefault(edit["item"], []).append(edit["text"])
     return [{"item": item, "text": "\n".join(found)} for item, found in texts.items()]

@@ -128,10 +128,8 @@ def complete(recorded: Recorded, lines: Sequence[Line]) -> bool:
 
 def _unwritten(recorded: Recorded, line: Line) -> int:
     """How many items a row can never be measured on, because nobody wrote any self-edit of them."""
-    cell = recorded.config.get("experiment") == "grid" and line.kind != "untrained"
-    arm, number = (keys.GRID, 0) if cell else (line.arm, line.round)
-    edits = [edit for edit in recorded.self_edits if (edit["split"], edit["arm"], edit["round"])
-             == (keys.EVALUATION, arm, number)]  # fmt: skip
+    stage = (keys.EVALUATION, *tables.written_under(recorded, (line.arm, line.round), line.kind))
+    edits = [edit for edit in recorded.self_edits if (edit["split"], edit["arm"], edit["round"]) == stage]
     written = {edit["item"] for edit in edits if edit["text"] is not None or edit["problem"] is None}
     return len({edit["item"] for edit in edits} - written)
 

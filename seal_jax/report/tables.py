@@ -289,6 +289,12 @@ def source_of(key: Key, declared: Mapping[Key, Record]) -> Key:
     return key
 
 
+def written_under(recorded: Recorded, row: Key, kind: str) -> Key:
+    """The (arm, round) of the self-edits that a row's students learned: its own; all cells of a grid share theirs."""
+    shared = recorded.config.get("experiment") == "grid" and kind != "untrained"
+    return (keys.GRID, 0) if shared else row
+
+
 def _known(values: Iterable[float | None] | None) -> list[float]:
     return [value for value in values or [] if value is not None]
 
