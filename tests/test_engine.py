@@ -433,15 +433,15 @@ import sys, jax
 from jax import monitoring
 hits = []
 monitoring.register_event_listener(lambda name, **_: hits.append(name) if name.endswith("/cache_hits") else None)
-from seal_jax.engine.programs import Programs, enable_cache
+from seal_jax.engine.programs import Call, Programs, enable_cache
 jax.numpy.zeros(3).sum()  # something may have been compiled before
 enable_cache(sys.argv[1])
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 programs = Programs()
 for size in (3, 3, 4):
-    assert float(programs("sum", lambda x: (x * 2).sum(), jax.numpy.ones(size))) == 2 * size
+    assert float(programs.run(Call("sum", lambda x: (x * 2).sum(), (jax.numpy.ones(size),)))) == 2 * size
 assert programs.count == 2 and programs.seconds > 0
-assert float(programs("other", lambda x: (x * 3).sum(), jax.numpy.ones(3))) == 9
+assert float(programs.run(Call("other", lambda x: (x * 3).sum(), (jax.numpy.ones(3),)))) == 9
 print(len(hits))
 """
 

@@ -72,7 +72,7 @@ class Calls:
             state = jax.vmap(functools.partial(sft.init_state, recipe.optimizer))({"lora": adapters})
             return layout.constrain(state, candidates=True)
 
-        return Call(f"init {recipe}", run, (base, seeds))
+        return self._call(("init", recipe), run, (base, seeds))
 
     def shared(self, base: dict, seed, recipe: Recipe) -> Call:
         """The A that all candidates share where the recipe freezes it, from seed [n]."""
@@ -80,7 +80,7 @@ class Calls:
         def run(base, seed):
             return self.layout.constrain(factor(init_adapter(fold_key(seed), base, recipe.lora), "A"))
 
-        return Call(f"shared {recipe.lora}", run, (base, seed))
+        return self._call(("shared", recipe.lora), run, (base, seed))
 
     def complete(self, shared: dict, trained: dict) -> Call:
         """Adapters with a leading axis of lanes from the A that they share and the B of each."""
@@ -90,7 +90,7 @@ class Calls:
             each = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (lanes, *leaf.shape)), shared)
             return self.layout.constrain(joined(each, trained), candidates=True)
 
-        return Call("complete", run, (shared, trained))
+        return self._call(("complete",), run, (shared, trained))
 
     def blank_state(self, base: dict, lanes: int, recipe: Recipe) -> sft.State:
         """The result of `init` for so many lanes, as structs."""
@@ -117,7 +117,7 @@ class Calls:
             state, losses = split(*args)
             return self.layout.constrain(state, candidates=True), losses
 
-        return Call(f"step {self.settings.remat} {recipe}", run, (frozen, state, local, data, hyper), donate=(1,))
+        return self._call(("step", self.settings.remat, recipe), run, (frozen, state, local, data, hyper), donate=(1,))
 
     def blank_batch(
         self, shape: tuple[int, int], size: tuple[int, int], targets: int = 0, counted: int = 0
@@ -158,7 +158,7 @@ class Calls:
             what = {"params": base} if full else {"lora": init_adapter(fold_key(seed), base, recipe.lora)}
             return layout.constrain(sft.init_state(recipe.optimizer, what), spread=full)
 
-        return Call(f"init teaching {recipe}", run, (base, seed))
+        return self._call(("init teaching", recipe), run, (base, seed))
 
     def blank_teaching(self, base: dict, recipe: Recipe) -> sft.State:
         """The result of `init_teaching`, as structs."""
@@ -169,14 +169,14 @@ class Calls:
     def teach(self, base: dict, state: sft.State, hyper: sft.Hyper, recipe: Recipe, batch: sft.Batch) -> Call:
         """One optimizer step of one model -> (state, loss); batch.tokens [A, B, T] with B split over the devices."""
         step = functools.partial(sft.sft_step, self._teaching(base, recipe, batch.tokens))
-        return self._one_model(f"teach {self.settings.remat} {recipe}", step, base, state, (batch, hyper))
+        return self._one_model(("teach", recipe), step, base, state, (batch, hyper))
 
     def prefer(
         self, base: dict, state: sft.State, hyper: sft.Hyper, recipe: Recipe, batch: dpo.Pairs, beta: float
     ) -> Call:
         """One step of DPO of one model -> (state, loss); batch.tokens [A, B, 2, T], B split over the devices."""
         step = functools.partial(dpo.dpo_step, dpo.Program(self._teaching(base, recipe, batch.tokens), beta))
-        return self._one_model(f"prefer {beta} {self.settings.remat} {recipe}", step, base, state, (batch, hyper))
+        return self._one_model(("prefer", beta, recipe), step, base, state, (batch, hyper))
 
     def reinforce(
         self, base: dict, state: sft.State, hyper: sft.Hyper, recipe: Recipe, batch: policy_gradient.Batch, how:
@@ -186,7 +186,7 @@ class Calls:
         teaching = self._teaching(base, recipe, batch.tokens)
         program = policy_gradient.Program(teaching, how.clip, how.kl, how.normaliser, how.longest)
         step = functools.partial(policy_gradient.policy_gradient_step, program)
-        return self._one_model(f"reinforce {how} {self.settings.remat} {recipe}", step, base, state, (batch, hyper))
+        return self._one_model(("reinforce", how, recipe), step, base, state, (batch, hyper))
 
     def _teaching(self, base: dict, recipe: Recipe, tokens) -> sft.Program:
         on_device = tokens.size // tokens.shape[0] // self.layout.devices
@@ -194,7 +194,7 @@ class Calls:
         dtype = base["embed"]["embedding"].dtype.name
         return sft.Program(model, recipe.optimizer, self.chunk(on_device // tokens.shape[-1]), dtype=dtype)
 
-    def _one_model(self, name: str, step: Callable, base: dict, state: sft.State, data: tuple) -> Call:
+    def _one_model(self, static: tuple, step: Callable, base: dict, state: sft.State, data: tuple) -> Call:
         """step(frozen, state, *data) -> (state, loss) of an adapter, or of all weights, spread over the devices."""
         full = "params" in state.trainable
 
@@ -202,7 +202,7 @@ class Calls:
             state, value = step(frozen, state, *data)
             return self.layout.constrain(state, spread=full), value
 
-        return Call(name, run, ({} if full else {"params": base}, state, *data), donate=(1,))
+        return self._call((*static, self.settings.remat), run, ({} if full else {"params": base}, state, *data), donate=(1,))
 
     # Adapters as a whole
 
@@ -212,7 +212,7 @@ class Calls:
         def run(base, adapter):
             return self.layout.constrain(merge(base, adapter, lora))
 
-        return Call(f"merge {lora}", run, (base, adapter))
+        return self._call(("merge", lora), run, (base, adapter))
 
     def join(self, order, parts: Sequence[dict]) -> Call:
         """Adapters whose lane i is lane order[i] of all parts' lanes, counted through."""
@@ -221,7 +221,7 @@ class Calls:
             joined = jax.tree.map(lambda *leaves: jnp.concatenate(leaves)[order], *parts)
             return self.layout.constrain(joined, candidates=True)
 
-        return Call("join", run, (order, *parts))
+        return self._call(("join",), run, (order, *parts))
 
     # Generation and scoring
 
@@ -248,7 +248,7 @@ class Calls:
             return state._replace(cache=cache._replace(prompts=prompts, k=keep(cache.k, 4), v=keep(cache.v, 4))), keys
 
         args = weights.base, weights.extra, *prompts, constraint
-        return Call(f"prefill {weights.scale} {rules} {slots}", run, args)
+        return self._call(("prefill", weights.scale, rules, slots), run, args)
 
     def decode(
         self, weights: Weights, state: Decoding, keys, rules: Sampling, until, constraint: Constraint | None = None
@@ -262,7 +262,7 @@ class Calls:
 
         split = split_candidates(loop, (None, 0, DECODING_AXES, 0, None, None), DECODING_AXES, self.layout)
         args = weights.base, weights.extra, state, keys, self.layout.put(until), constraint
-        return Call(f"decode {weights.scale} {rules}", split, args, donate=(2,))
+        return self._call(("decode", weights.scale, rules), split, args, donate=(2,))
 
     def choose(self, tree, order, axis: int, heads: int = 0) -> Call:
         """What stands at the places order [C, n] along an axis of leaves [C, ...]; `heads` is the axis that is split
@@ -276,7 +276,7 @@ class Calls:
         def run(tree, order):
             return jax.tree.map(lambda leaf: self.layout.constrain_heads(leaf, heads), mapped(tree, order))
 
-        return Call(f"choose {axis} {heads}", run, (tree, order))
+        return self._call(("choose", axis, heads), run, (tree, order))
 
     def extend(self, tree, size: int, axis: int, heads: int = 0) -> Call:
         """Leaves [C, ...] with zeros behind them, so that this axis has that size; `heads` as in `choose`."""
@@ -285,7 +285,7 @@ class Calls:
             more = [(0, size - length if place == axis else 0) for place, length in enumerate(leaf.shape)]
             return self.layout.constrain_heads(jnp.pad(leaf, more), heads)
 
-        return Call(f"extend {size} {axis} {heads}", functools.partial(jax.tree.map, one), (tree,))
+        return self._call(("extend", size, axis, heads), functools.partial(jax.tree.map, one), (tree,))
 
     def score(self, weights: Weights, tokens, mask, places=None) -> Call:
         """Log-likelihood [C, Q] of the masked tokens of rows [C, Q, T]; their places [C, Q, P], as in inner/loss.py."""
@@ -295,7 +295,7 @@ class Calls:
             return loss.log_likelihood(model, {"params": base, **extra}, tokens, mask, chunk, places)
 
         mapped = map_candidates(score, (None, 0, 0, 0, None if places is None else 0), 0, self.layout)
-        return Call(f"score {weights.scale}", mapped, (weights.base, weights.extra, tokens, mask, places))
+        return self._call(("score", weights.scale), mapped, (weights.base, weights.extra, tokens, mask, places))
 
     def score_tokens(self, weights: Weights, tokens) -> Call:
         """Log-probability [C, Q, T-1] of every token but the first of rows [C, Q, T]."""
@@ -305,7 +305,7 @@ class Calls:
             return loss.token_log_probs(model, {"params": base, **extra}, tokens, chunk)
 
         mapped = map_candidates(score, (None, 0, 0), 0, self.layout)
-        return Call(f"score tokens {weights.scale}", mapped, (weights.base, weights.extra, tokens))
+        return self._call(("score tokens", weights.scale), mapped, (weights.base, weights.extra, tokens))
 
     def expect(self, base: dict, tokens, places, how: Distillation) -> Call:
         """What the base expects at places [C, Q, P] of tokens [C, Q, T] -> distill.Targets [C, Q, P, K]."""
@@ -315,7 +315,12 @@ class Calls:
             return distill.teacher_targets(model, base, tokens, places, (how, chunk))
 
         mapped = map_candidates(expect, (None, 0, 0), 0, self.layout)
-        return Call(f"expect {how}", mapped, (base, tokens, places))
+        return self._call(("expect", how), mapped, (base, tokens, places))
+
+    def _call(self, static: tuple, function: Callable, args: tuple, donate: tuple[int, ...] = ()) -> Call:
+        """A call whose program depends on these values, and on what all programs of the engine may depend on."""
+        of_all = self.config, self.layout, self.settings.attention, self.settings.loss_chunk
+        return Call((*static, *of_all), function, args, donate)
 
     def _chunk_of(self, tokens) -> int:
         """`chunk` for rows [C, Q, T] that the devices share."""

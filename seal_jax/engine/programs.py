@@ -5,7 +5,7 @@ import functools
 import math
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,20 +30,21 @@ def enable_cache(folder: str) -> None:
 class Call:
     """A function and its arguments (arrays, or `jax.ShapeDtypeStruct`s in their place).
 
-    Calls with equal names and argument shapes share a program, so `name` must hold whatever else the function depends
-    on. `donate`: the indices of arguments whose memory the results may take.
+    Calls with equal `static` and argument shapes share a program, so `static` (hashable) must hold whatever else the
+    function depends on. `donate`: the indices of arguments whose memory the results may take.
     """
 
-    name: str
+    static: Hashable
     function: Callable
     args: tuple
     donate: tuple[int, ...] = ()
 
     @functools.cached_property
     def key(self):
-        """What identifies the program: name, and structure, shapes, types and shardings of the arguments."""
+        """What identifies the program: what is static, and structure, shapes, types and shardings of the arguments."""
         leaves, tree = jax.tree.flatten(self.args)
-        return self.name, tree, tuple((leaf.shape, str(leaf.dtype), getattr(leaf, "sharding", None)) for leaf in leaves)
+        kinds = tuple((leaf.shape, str(leaf.dtype), getattr(leaf, "sharding", None)) for leaf in leaves)
+        return self.static, tree, kinds
 
     def compile(self) -> jax.stages.Compiled:
         return jax.jit(self.function, donate_argnums=self.donate).lower(*self.args).compile()
@@ -61,10 +62,6 @@ class Programs:
         self.activity = Activity()
         self._compiled = {}
         self._peaks = {}
-
-    def __call__(self, name: str, function: Callable, *args, donate: tuple[int, ...] = ()):
-        """Run `function(*args)`, compiling it on the first call with these shapes; `name` as in `Call`."""
-        return self.run(Call(name, function, args, donate))
 
     def run(self, call: Call):
         """Run a call, compiling it if it is the first of its key."""
