@@ -20,5 +20,5 @@ def get_config(size: str = "") -> ConfigDict:
     # the cache of 4,096 takes half the memory, and every token decoded reads all of it.
     config.sampling.update(max_new_tokens=4096)
     config.parallel.update(model=2)  # 7.6 GB of weights on a chip, and again for the first policy
-    config.engine.update(candidates=32, decode_rows=64)
+    config.engine.update(candidates=32, decode_rows=128, answer_rows=320)
     return at_size(config, size)

@@ -404,6 +404,21 @@ def test_rows_that_are_done_leave_and_slots_are_added(engine, base, adapters, ad
         assert {(sample.stop is None, sample.stopped) for sample in found[0]} >= {(True, True), (False, False)}
 
 
+@pytest.mark.parametrize("cost", [0, 64])
+def test_a_batch_takes_the_course_that_its_lengths_tell(engine, base, cost, monkeypatch):
+    """What `fit` makes of assumed lengths: the same steps, rows and slots as when the texts turn out to have them."""
+    monkeypatch.setattr(room, "PROGRAM", cost)
+    asked, calls, run = [prompts(5, 12, 9, 7, seed=6)], [], engine.programs.run
+    monkeypatch.setattr(engine.programs, "run", lambda call: calls.append(call) or run(call))
+    [lane] = engine.generate(Weights(base), asked, seeds_for(asked, samples=4), Generation(STOPPING, 30))
+    decoded = [call.args for call in calls if call.static[0] == "decode"]
+    steps = np.diff([1, *(int(until) for *_, until, _ in decoded)])
+    taken = [(count, *args[2].tokens.shape[1:]) for count, args in zip(steps, decoded, strict=True)]
+    lengths = np.array([[len(one.tokens) + (one.stop is not None) for samples in lane for one in samples]])
+    assert taken == list(room.course(lengths, 4, packing.bucket(12), 30, engine.settings.segment))
+    assert len({taken[0][1:], *(each[1:] for each in taken)}) > 1
+
+
 @pytest.mark.parametrize("rules", [GREEDY, STOPPING, Sampling(0.5, 1.0, 0, ())])
 @pytest.mark.parametrize("adapted", [True, False])
 def test_log_probs_are_those_of_the_plain_forward_pass(engine, base, adapters, adapted, rules):

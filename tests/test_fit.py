@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 import sys
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -15,9 +16,9 @@ from seal_jax.errors import UserError
 from seal_jax.fitting import chips, report
 from seal_jax.fitting.flops import matmul_flops
 from seal_jax.fitting.hlo import Collective, collectives
-from seal_jax.fitting.measure import Measured, TooBig, fits, measure
+from seal_jax.fitting.measure import Measured, TooBig, fits, measure, read_off
 from seal_jax.fitting.models import PUBLISHED, abstract_weights, architecture
-from seal_jax.fitting.plan import ANSWER_DECODE, EDIT_DECODE, LONGEST, MERGE, SCORE, Plan, Workload
+from seal_jax.fitting.plan import ANSWER_DECODE, EDIT_DECODE, LONGEST, MERGE, SCORE, Plan, Program, Workload
 from seal_jax.fitting.roofline import Part, Work, round_terms
 
 V5E = chips.CHIPS["v5e"]
@@ -247,8 +248,8 @@ def test_fit_recomputes_as_a_run_would(config, monkeypatch, remat, gib, taken):
 
 # Real programs, for a slice of four chips
 
-RECORDED_ALONE, RECORDED_SHARED = 6.08, 6.95  # MiB on a chip
-WORKLOAD = Workload(longest=64, passage=48, line=16, prompt=32, edit=16, lesson=64, question=16)
+RECORDED_ALONE, RECORDED_SHARED = 8.03, 6.99  # MiB on a chip
+WORKLOAD = Workload(longest=64, passage=48, line=16, prompt=32, edits=((0, 8), (1, 16)), lesson=64, question=16)
 HF = {"model_type": "qwen2", "vocab_size": 1024, "hidden_size": 256, "num_hidden_layers": 3, "num_attention_heads": 4,
       "num_key_value_heads": 2, "intermediate_size": 512, "max_position_embeddings": 512}  # fmt: skip
 
@@ -382,3 +383,28 @@ def test_a_model_that_does_not_fit_is_refused_with_a_remedy(config, slice_of_fou
         refusal = capsys.readouterr().out.strip().split("\n\n")[-1]
         begins = f"{policy} with 4 candidates in flight does not fit v5e-4: holding the weights needs "
         assert refusal.startswith(begins) and refusal.endswith(said) and "\n" not in refusal
+
+
+def test_decoding_counts_the_rows_and_slots_that_there_are(config):
+    """Texts of one length stay to the end; where most are short, most rows leave, and few slots are used."""
+    engine = EngineConfig(candidates=4, decode_rows=250, segment=16)
+    sampling = Sampling(max_new_tokens=1024)
+    plan = report.make_plan(dataclasses.replace(config, engine=engine, sampling=sampling), jax.devices()[:1])
+    even, most, uneven = (
+        dataclasses.replace(plan, load=Workload(edits=edits)).decoding()
+        for edits in (((0, 1024), (1, 1024)), ((0, 129), (1, 129)), ((0, 64), (0.9, 64), (1, 1024)))
+    )
+    assert even[:2] == (1023, 1.0) and 0.4 < even[2] < 1  # slots double as they are needed
+    assert most == (128, 1.0, pytest.approx(0.125, rel=0.3))
+    assert 1000 <= uneven[0] <= 1023 and 0.02 < uneven[2] < uneven[1] < 0.3
+
+
+def test_work_is_that_of_the_rows_that_there_are_and_memory_that_of_all(config):
+    program = Program("self-edits, a token", None, read=100.0, written=40.0, busy=(0.5, 0.1))
+    stats = SimpleNamespace(output_size_in_bytes=64, alias_size_in_bytes=60, temp_size_in_bytes=8,
+                            argument_size_in_bytes=76, generated_code_size_in_bytes=0)  # fmt: skip
+    whole = read_off(dataclasses.replace(program, busy=(1.0, 1.0)), {}, 10.0, stats, HLO)
+    part = read_off(program, {}, 10.0, stats, HLO)
+    assert whole.work.hbm == 100 + 76 + 4 + 16 and part.work.hbm == 100 + 0.5 * (36 + 4 + 16) + 0.1 * 40
+    assert (part.work.flops, part.flops, whole.work.flops) == (5.0, 10.0, 10.0)
+    assert part.memory == whole.memory == 88 and part.work.link == 0.5 * whole.work.link > 0

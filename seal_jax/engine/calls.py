@@ -202,7 +202,8 @@ class Calls:
             state, value = step(frozen, state, *data)
             return self.layout.constrain(state, spread=full), value
 
-        return self._call((*static, self.settings.remat), run, ({} if full else {"params": base}, state, *data), donate=(1,))
+        frozen = {} if full else {"params": base}
+        return self._call((*static, self.settings.remat), run, (frozen, state, *data), donate=(1,))
 
     # Adapters as a whole
 

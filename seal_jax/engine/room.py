@@ -7,6 +7,7 @@ batches of one size share, and only where that is worth a program. The choice de
 compiled before.
 """
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -35,6 +36,22 @@ def first_slots(rows: int, limit: int) -> int:
     while slots % 16 == 0 and rows * (slots // 2) ** 2 >= PROGRAM * SLOTS:
         slots //= 2
     return slots
+
+
+def course(
+    lengths: np.ndarray, samples: int, prompt: int, limit: int, segment: int
+) -> Iterator[tuple[int, int, int]]:
+    """How a batch is decoded whose texts [C, B] turn out to have so many tokens, 0 where there is none: (steps, rows of
+    each lane, slots of each row) between two looks of the host. `samples` and `prompt` as in `remaining`."""
+    slots, until = first_slots(lengths.shape[1], limit), 1
+    while until < limit and (lengths > until).any():
+        fewer = remaining(lengths > until, samples, (prompt, slots), min(until, limit - until))
+        if fewer is not None:
+            lengths, samples = np.where(fewer.padding, 0, np.take_along_axis(lengths, fewer.rows, 1)), fewer.samples
+        begin, until = until, min(until + segment, limit)
+        while slots < until:
+            slots *= 2
+        yield until - begin, lengths.shape[1], slots
 
 
 def remaining(alive: np.ndarray, samples: int, lengths: tuple[int, int], steps: int) -> Remaining | None:

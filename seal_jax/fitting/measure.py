@@ -50,14 +50,18 @@ def measure(program: Program, base: dict, chips: int) -> tuple[Measured, jax.sta
 
 
 def read_off(program: Program, base: dict, flops: float, stats, text: str) -> Measured:
-    """What a program needs, from the compiler's memory analysis and the compiled text."""
+    """What a program needs, from the compiler's memory analysis and the compiled text: its memory with all rows and
+    slots, its work with those that its calls have on average."""
     results = stats.output_size_in_bytes - stats.alias_size_in_bytes
     temporary, arguments = stats.temp_size_in_bytes, stats.argument_size_in_bytes
     weights = on_device(base)
     written = stats.output_size_in_bytes if program.trains else results
-    hbm = program.read + max(arguments - weights, 0) + written + 2 * temporary
+    each = max(arguments - weights - program.written, 0) + written + 2 * temporary
+    rows, slots = program.busy
+    hbm = program.read + rows * each + slots * program.written
     found = collectives(text)
-    work = Work(flops, hbm, sum(c.over_link for c in found), sum(c.count * (c.group - 1) for c in found))
+    link, hops = sum(c.over_link for c in found), sum(c.count * (c.group - 1) for c in found)
+    work = Work(rows * flops, hbm, rows * link, hops)
     memory = max(peak_of(stats), arguments + program.moved)
     return Measured(program.name, memory, flops, found, work, program.remat)
 

@@ -1,7 +1,7 @@
 """The programs that a round of a config runs, as calls that can be compiled, and how often each is called."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import jax
@@ -14,6 +14,7 @@ from seal_jax.engine.memory import on_device
 from seal_jax.engine.packing import Lanes
 from seal_jax.engine.programs import Call
 from seal_jax.engine.recipe import recipe
+from seal_jax.engine.room import course
 from seal_jax.engine.weights import Weights
 from seal_jax.fitting.roofline import Part, Work
 from seal_jax.inner import dpo, sft
@@ -35,7 +36,11 @@ class Workload:
     line: int = 32  # of the other training sequences
     lines: int = 8  # of them in a self-edit
     prompt: int = 256  # for a self-edit
-    edit: int = 1024  # tokens of the longest self-edit among those that are sampled together
+    # Tokens of a self-edit: (share of them that have no more, tokens), with a straight line between two. They are
+    # those of SmolLM2's tokenizer, times 1.12: so they have the mean that is known of Qwen's.
+    edits: tuple[tuple[float, int], ...] = (
+        (0, 49), (0.05, 92), (0.25, 137), (0.5, 178), (0.75, 251), (0.9, 364), (0.95, 586), (0.98, 1361), (1, 2460),
+    )  # fmt: skip
     lesson: int = 1024  # prompt and self-edit, in the outer SFT
     questions: int = 5  # of a passage
     question: int = 64  # with its template and, when scored, its answer
@@ -44,15 +49,22 @@ class Workload:
 @dataclass(frozen=True)
 class Program:
     """One program. read: bytes of weights that it reads on one chip; trains: whether it writes its donated state;
-    moved: bytes that its arguments take more while some of them are moved, between its calls. remat: what of the blocks
-    a training step computes again, a kind of REMAT."""
+    written: bytes of the keys and values of tokens that it decoded. remat: what of the blocks a training step computes
+    again, a kind of REMAT. busy: of its rows, and of their slots, the shares that its calls have on average."""
 
     name: str
     call: Call
     read: float
     trains: bool = False
-    moved: float = 0.0
+    written: float = 0.0
     remat: str = ""
+    busy: tuple[float, float] = (1.0, 1.0)
+
+    @property
+    def moved(self) -> float:
+        """Bytes that its arguments take more while slots are added, between its calls: the keys, and then the values,
+        are there again in half their size."""
+        return self.written / 4
 
 
 LINE, PASSAGE, LONGEST = "inner step, a line", "inner step, a passage", "inner step, longest"
@@ -84,12 +96,12 @@ class Plan:
     def asked_chunks(self) -> int:
         """Chunks whose candidates are asked together."""
         each = self.load.questions if self.asks else 1
-        return max(1, self.config.engine.decode_rows // (self.candidates * each))
+        return max(1, self.config.engine.asked_rows // (self.candidates * each))
 
     @property
     def asked_rows(self) -> int:
-        """Questions that each candidate is asked at a time; `config.engine.decode_rows` bounds those of all."""
-        rows = self.config.engine.decode_rows // (self.candidates * self.asked_chunks)
+        """Questions that each candidate is asked at a time; `config.engine.answer_rows` bounds those of all."""
+        rows = self.config.engine.asked_rows // (self.candidates * self.asked_chunks)
         return min(self.load.questions, max(1, rows))
 
     @property
@@ -178,7 +190,7 @@ class Plan:
 
     def decode(self, name: str, prefill: tuple[Program, jax.stages.Compiled]) -> Program:
         """One token of every row, from the state that the compiled prefill returns: with all rows and all slots that
-        there may be. When slots are added the keys, and then the values, are there again in half the size."""
+        there may be."""
         program, compiled = prefill
         shapes = jax.eval_shape(program.call.function, *program.call.args)
         state, keys = jax.tree.map(
@@ -187,7 +199,28 @@ class Plan:
         )  # fmt: skip
         weights, rules = self._weights(name == ANSWER_DECODE), self._rules(name == ANSWER_DECODE)
         call = self.engine.calls.decode(weights, state, keys, rules, _struct(np.int32))
-        return Program(name, call, self._read(), moved=on_device({"k": state.cache.k}) / 2)
+        written = on_device({"k": state.cache.k, "v": state.cache.v})
+        busy = (1.0, 1.0) if name == ANSWER_DECODE else self.decoding()[1:]
+        return Program(name, call, self._read(), written=written, busy=busy)
+
+    def decoding(self) -> tuple[int, float, float]:
+        """(steps, share of the rows, share of all their slots) in which self-edits of the assumed lengths are decoded,
+        the shares on average over the steps."""
+        settings, samples = self.config.engine, self.config.outer.samples
+        devices, limit = self.engine.layout.devices, self.config.sampling.max_new_tokens
+        prompts = packing.row_bucket(-(-self.per_sampling // devices))
+        count = self.per_sampling * samples
+        lengths = np.interp((np.arange(count) + 0.5) / count, *zip(*self.load.edits, strict=True))
+        lengths = np.random.default_rng(0).permutation(np.minimum(lengths, limit).astype(int))
+        rows = np.zeros((devices, prompts, samples), int)
+        for place, texts in enumerate(lengths.reshape(-1, samples)):
+            rows[place % devices, place // devices] = texts
+        rows = rows.reshape(devices, -1)
+        found = np.array(list(course(rows, samples, self.load.prompt, limit, settings.segment))).reshape(-1, 3)
+        steps, most = int(found[:, 0].sum()), rows.shape[1]
+        total = max(steps, 1)
+        share = (found[:, 0] * found[:, 1]).sum() / (total * most)
+        return steps, share, found.prod(axis=1).sum() / (total * most * packing.bucket(limit))
 
     def score(self) -> Program:
         lanes, rows = self._asked_lanes(), packing.row_bucket(self.asked_rows)
@@ -215,7 +248,7 @@ class Plan:
         outer, lessons = config.outer.sft, candidates if config.outer.improver == "weighted" else passages
         calls = {
             EDIT_PREFILL: samplings,
-            EDIT_DECODE: samplings * min(load.edit, config.sampling.max_new_tokens),
+            EDIT_DECODE: samplings * self.decoding()[0],
             LINE: chunks * inner.epochs * lines,
             PASSAGE: chunks * inner.epochs * wholes,
             ANSWER_PREFILL: askings,
@@ -234,8 +267,10 @@ class Plan:
             f"{loops} inner loops: {config.data.train_items} passages × {config.outer.samples} self-edits × "
             f"{config.reward.retrains} retrains, each {config.inner.epochs} epochs of a passage of {load.passage} "
             f"tokens and {load.lines} lines of {load.line}",
-            f"the longest self-edit sampled together with others has {load.edit} tokens; {load.questions} questions to "
-            f"a passage, of {load.question} tokens, each answered with {config.reward.answer_tokens}",
+            f"self-edits of {_mean(load.edits):.0f} tokens on average, half of which have no more than "
+            f"{_median(load.edits):.0f}; rows that are done leave",
+            f"{load.questions} questions to a passage, of {load.question} tokens, each answered with "
+            f"{config.reward.answer_tokens}",
             "every resource at the chip's peak, and the slowest of FLOPs, HBM and interconnect counts: runs are slower",
             "HBM: blocks once for each pass over them and the head for each chunk of the loss, other arguments and "
             "results once, temporaries twice",
@@ -277,6 +312,15 @@ class Plan:
         how = replace(how, lora=replace(how.lora, freeze_a=False))  # what is asked has both factors
         state = self.engine.calls.blank_state(self.base, self._asked_lanes().total, how)
         return Weights(self.base, state.trainable["lora"], how.lora)
+
+
+def _mean(quantiles: Sequence[tuple[float, int]]) -> float:
+    """Of lengths with a straight line between two quantiles."""
+    return float(np.trapezoid([length for _, length in quantiles], [share for share, _ in quantiles]))
+
+
+def _median(quantiles: Sequence[tuple[float, int]]) -> float:
+    return float(np.interp(0.5, *zip(*quantiles, strict=True)))
 
 
 def _struct(dtype, *dims) -> jax.ShapeDtypeStruct:

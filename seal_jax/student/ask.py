@@ -30,7 +30,7 @@ def ask(
     """Ask every adapter its own quiz, or the bare student all quizzes where `adapters` is None.
 
     answer_tokens: the longest answer; 0 measures likelihoods alone. stops: texts that end an answer. Not more than
-    `engine.decode_rows` sequences are in work at once, unless there are more adapters than that.
+    `engine.answer_rows` questions are in work at once, unless there are more adapters than that.
     """
     weights = Weights(student.base)
     lanes = [[(i, place) for i, quiz in enumerate(quizzes) for place in range(len(quiz.gold))]]
@@ -42,7 +42,7 @@ def ask(
     likelihoods = [[None] * len(quiz.gold) for quiz in quizzes]
     texts = [[""] * len(quiz.prompts) for quiz in quizzes]
     cut = [[False] * len(quiz.prompts) for quiz in quizzes]
-    for part in parts(lanes, student.engine.settings.decode_rows):
+    for part in parts(lanes, student.engine.settings.asked_rows):
         rows = [[student.row(quizzes[i].gold[place]) for i, place in lane] for lane in part]
         totals = student.engine.log_likelihood(weights, rows)
         for lane, lane_rows, values in zip(part, rows, totals, strict=True):
@@ -52,7 +52,7 @@ def ask(
     if not answer_tokens:
         return [Answers(None, None, values) for values in likelihoods]
     greedy = Generation(student.rules(0.0, 1.0, 0), answer_tokens, student.stopper(stops))
-    for part in parts(prompts, student.engine.settings.decode_rows):
+    for part in parts(prompts, student.engine.settings.asked_rows):
         asked = [[student.tokenizer.encode_prompt(quizzes[i].prompts[place]) for i, place in lane] for lane in part]
         seeds = [[[(0,)] for _ in lane] for lane in asked]
         out = student.engine.generate(weights, asked, seeds, greedy)

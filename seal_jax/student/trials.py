@@ -137,10 +137,10 @@ def groups(
 ) -> list[list[int]]:
     """Indices of inner loops that are trained and then asked together, first those that train nothing.
 
-    Whole chunks are put together while their questions (`asked`, of each loop) fit `engine.decode_rows`: a decoding
+    Whole chunks are put together while their questions (`asked`, of each loop) fit `engine.answer_rows`: a decoding
     step costs little more for many rows than for a few.
     """
-    rows = student.engine.settings.decode_rows
+    rows = student.engine.settings.asked_rows
     idle = [i for i, loop in enumerate(candidates) if not loop.rows]
     busy = [i for i, loop in enumerate(candidates) if loop.rows]
     trained = set(busy)
