@@ -76,22 +76,26 @@ HloModule jit_f
 
 %fused (p: bf16[4,256]) -> bf16[4,128] {
   ROOT %s = f32[10]{0} all-reduce(%p), replica_groups={{0,1},{2,3}}, to_apply=%add
+  %again = bf16[4,256]{1,0} all-gather(%p), channel_id=2, replica_groups=[2,4]<=[8], dimensions={1}
 }
 
 ENTRY %main (a: bf16[4,128]) -> bf16[4,128] {
   %w2 = (s32[], bf16[4,128]) while(%t), condition=%cond.2, body=%body.2
   %ars = (f32[8], f32[16]) all-reduce-start(%p), replica_groups={{0,1,2,3}}, to_apply=%add
   %ard = f32[16] all-reduce-done(%ars)
+  %agm = f32[6] all-gather(%p), channel_id=5, replica_groups=mesh['axis_0'=4,'axis_1'=1,'axis_2'=2] {'axis_0','axis_2'}
 }
 """
 
 
 def test_collectives_are_counted_as_often_as_loops_turn():
-    """28 layers inside a loop of unknown length, which counts once; a start is not counted again when it is done."""
+    """28 layers inside a loop of unknown length, which counts once; a start is not counted again when it is done, nor
+    what stands in several fusions."""
     assert set(collectives(HLO)) == {
         Collective("all-gather", 4 * 256 * 2, 4, 28),
         Collective("all-reduce", 40, 2, 28),
         Collective("all-reduce", 64, 4, 1),
+        Collective("all-gather", 24, 8, 1),
     }
 
 

@@ -1,5 +1,6 @@
 """The collectives of a compiled program, from its text; those inside loops of known length count once an iteration."""
 
+import math
 import re
 from collections import Counter
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ _CALL = re.compile(rf"\s*(?:ROOT )?%?[\w.-]+ = (\(.*?\)|\S+) ({'|'.join(KINDS)})
 _SHAPE = re.compile(r"\b([a-z]\w*?)\[([\d,]*)\]")
 _CALLED = re.compile(r"(?:to_apply|calls|true_computation|false_computation)=%?([\w.-]+)")
 _WHILE = re.compile(r" while\(.*condition=%?([\w.-]+), body=%?([\w.-]+)")
+_CHANNEL = re.compile(r"channel_id=(\d+)")
 _HEAD = re.compile(r"^(ENTRY )?%?([\w.-]+) \(.*\{$")
 
 
@@ -40,17 +42,20 @@ def collectives(text: str) -> list[Collective]:
     """The collectives of a compiled program, one entry for each kind, size and group.
 
     A loop whose length is not a constant of its condition (decoding, until every row is done) counts as one iteration.
+    What the compiler runs beside products stands in each of their fusions, and is one exchange with one channel.
     """
     bodies, entry = _computations(text)
     found: Counter = Counter()
+    seen: set[str | None] = set()
 
     def visit(name: str, times: int) -> None:
         for line in bodies.get(name, ()):
             if "-done(" in line or "async-update(" in line:  # counted at its start
                 continue
-            exchange = _CALL.match(line)
-            if exchange:
+            exchange, channel = _CALL.match(line), _CHANNEL.search(line)
+            if exchange and not (channel and channel[1] in seen):
                 found[exchange[2], _bytes(exchange[1], bool(exchange[3])), _group(line)] += times
+                seen.add(channel and channel[1])
             loop = _WHILE.search(line)
             if loop:
                 visit(loop[2], times * _turns(bodies.get(loop[1], ())))
@@ -105,7 +110,11 @@ def _group(line: str) -> int:
     """Chips in a group."""
     iota = re.search(r"replica_groups=\[\d+,(\d+)\]", line)
     listed = re.search(r"replica_groups=\{\{([\d,]*)\}", line)
+    axes = re.search(r"replica_groups=mesh\[(.*?)\] ?\{(.*?)\}", line)
     pairs = re.search(r"source_target_pairs=\{(.*?)\}\}", line)
+    if axes:
+        sizes = dict(re.findall(r"'(\w+)'=(\d+)", axes[1]))
+        return math.prod(int(sizes[name]) for name in re.findall(r"'(\w+)'", axes[2]))
     if iota:
         return int(iota[1])
     if listed:
