@@ -200,6 +200,7 @@ def test_without_libtpu(monkeypatch):
         (LONGEST, EngineConfig(candidates=1, loss_chunk=64), "--config.engine.loss_chunk=32"),
         (EDIT_DECODE, EngineConfig(decode_rows=64), "--config.engine.decode_rows=32"),
         (SCORE, EngineConfig(candidates=8), "--config.engine.candidates=4"),
+        (SCORE, EngineConfig(candidates=8, answer_rows=80), "--config.engine.answer_rows=40"),
     ],
 )
 def test_the_remedy_fits_the_program(config, name, engine, said):
@@ -271,12 +272,13 @@ def config(tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    ("candidates", "decode_rows", "accuracy", "chunks", "rows"),
+    ("candidates", "asked", "accuracy", "chunks", "rows"),
     [(4, 10, 1.0, 1, 2), (4, 64, 1.0, 3, 5), (8, 4, 1.0, 1, 1), (4, 10, 0.0, 2, 1), (1, 64, 0.0, 64, 1)],
 )
-def test_what_is_asked_together(config, candidates, decode_rows, accuracy, chunks, rows):
+@pytest.mark.parametrize("field", ["decode_rows", "answer_rows"])
+def test_what_is_asked_together(config, candidates, asked, accuracy, chunks, rows, field):
     """As student/trials.py puts chunks together and student/ask.py bounds the rows; five questions each."""
-    engine = EngineConfig(candidates=candidates, decode_rows=decode_rows)
+    engine = EngineConfig(candidates=candidates, **{field: asked})
     reward = Reward(accuracy_weight=accuracy, likelihood_weight=1.0)
     plan = report.make_plan(dataclasses.replace(config, engine=engine, reward=reward), jax.devices()[:1])
     assert (plan.asked_chunks, plan.asked_rows) == (chunks, rows)

@@ -141,9 +141,9 @@ def by_hand(weight, asked: Quiz, answer_tokens=64):
     return Answers([text for text, _ in said], [cut for _, cut in said], [pytest.approx(value) for value in each])
 
 
-@pytest.mark.parametrize("rows", [1, 4, 6, 11, 1000])
-def test_adapters_in_the_order_of_their_chunks_get_their_own_quizzes_and_rows_are_bounded(rows):
-    student = plain_actor(PlainEngine(decode_rows=rows))
+@pytest.mark.parametrize("settings", [{"decode_rows": rows} for rows in (1, 4, 6, 11, 1000)] + [{"answer_rows": 7}])
+def test_adapters_in_the_order_of_their_chunks_get_their_own_quizzes_and_rows_are_bounded(settings):
+    student, rows = plain_actor(PlainEngine(**settings)), max(settings.values())
     some = candidates(student)
     adapters = train(student, some, TRAINING)
     assert adapters.order != tuple(range(5))
@@ -232,6 +232,8 @@ def test_whole_chunks_are_grouped_while_their_questions_fit_and_idle_ones_stand_
     assert groups(student, some, TRAINING, [2] * 7) == [[1, 4], order[0] + order[1], order[2]]
     assert groups(student, some, TRAINING, [3] * 7) == [[1, 4], order[0], order[1], order[2]]
     assert groups(student, some, TRAINING, [4] * 7) == [[1], [4], *order]
+    wider = plain_actor(PlainEngine(decode_rows=1, answer_rows=6))
+    assert groups(wider, some, TRAINING, [2] * 7) == groups(student, some, TRAINING, [2] * 7)
     assert groups(student, some[1:2], TRAINING, [9]) == [[0]] and groups(student, [], TRAINING, []) == []
 
 
