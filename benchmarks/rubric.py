@@ -37,7 +37,7 @@ def main() -> None:
     found = agreement.of_run(load(path))
     if found is None:
         raise SystemExit("there is no item with several self-edits whose ratings and rewards differ")
-    interval = f"{found.low:.3f} to {found.high:.3f}"
+    interval = f"{found.low:.3f} to {found.high:.3f}" if found.has_interval else "no interval from one"
     print(f"rank correlation within an item: {found.mean:.3f} ({interval}), mean over {found.count} items")
 
 

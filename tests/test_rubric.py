@@ -142,7 +142,7 @@ def test_agreement_is_the_rank_correlation_within_a_passage():
     assert agreement.of_run(agreeing({}, rewards)) is None and agreement.of_run(agreeing(ratings, {"a": None})) is None
     notes = cells.round_notes(agreeing(ratings, rewards), [])
     assert notes == ["Rank correlation of the rubric's ratings with these rewards, within one of the passages: "
-                     f"0.32 ({found.low:.2f} to {found.high:.2f}), mean over 3 with 95% interval."]  # fmt: skip
+                     f"0.32 (95% interval {found.low:.2f} to {found.high:.2f}), mean over 3."]  # fmt: skip
 
 
 def test_groups_that_say_nothing_are_left_out():

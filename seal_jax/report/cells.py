@@ -198,10 +198,10 @@ def round_notes(recorded: Recorded, rounds: Sequence[Round]) -> list[str]:
         notes.append(f"Self-edits without a rating, which have no reward: {_named(unrated)}.")
     agreed = agreement.of_run(recorded)
     if agreed is not None:
-        interval = f" ({agreed.low:.2f} to {agreed.high:.2f})" if agreed.has_interval else ""
+        interval = f" (95% interval {agreed.low:.2f} to {agreed.high:.2f})" if agreed.has_interval else ""
         notes.append(
             f"Rank correlation of the rubric's ratings with these rewards, within one of the {recorded.words.many}: "
-            f"{agreed.mean:.2f}{interval}, mean over {agreed.count} with 95% interval."
+            f"{agreed.mean:.2f}{interval}, mean over {agreed.count}."
         )
     missing = tables.ungraded(recorded.trials_of(keys.TRAIN))
     if missing:
