@@ -1,6 +1,7 @@
 """Candidates train together as many as fit a budget, by what the compiled steps say they take."""
 
 import dataclasses
+import math
 
 import jax
 import numpy as np
@@ -9,7 +10,7 @@ from tiny_training import LORA, random_rows, tiny_engine, tiny_model
 
 from seal_jax.config import Config, Outer
 from seal_jax.engine import packing
-from seal_jax.engine.budget import chunk_limit, largest, other_bases, step_peak
+from seal_jax.engine.budget import chunk_limit, most, other_bases, step_peak
 from seal_jax.engine.memory import GIB, on_device
 from seal_jax.engine.packing import Candidate
 from seal_jax.engine.programs import Programs
@@ -128,12 +129,21 @@ def test_chunks_of_another_size_change_rounding_at_most(engine, model):
     assert len(set(losses[0])) == 10
 
 
-@pytest.mark.parametrize("limit", [1, 5, 9, 100])
-def test_the_search(limit):
-    asked = []
-    assert largest(lambda lanes: asked.append(lanes) or True, limit) == packing.count_bucket(limit) == max(asked)
-    assert largest(lambda lanes: lanes <= 3, limit) == min(limit, 3)
-    assert largest(lambda lanes: False, limit) == 0
+@pytest.mark.parametrize("limit", [0, 1, 2, 3, 8, 13, 24, 100])
+def test_the_most_candidates_are_found(limit):
+    """Few looks are taken where memory grows linearly, and the answer is right where it does not."""
+    sizes = [0, 1, 2, 3, 4, 5, 6, 7, 8, 12, 16, 24, 32, 48, 64, 96]
+    best, asked = max(size for size in sizes if size <= limit), set()
+    assert most(lambda lanes: asked.add(lanes) or 10 + 3 * lanes, 10 + 3 * limit) == best
+    assert len(asked) <= 4
+    for power in (0.5, 2):
+        assert most(lambda lanes, power=power: lanes**power, limit**power) == best
+    assert most(lambda lanes: lanes if lanes < 4 else math.inf, limit) == min(best, 3)
+    if limit:
+        assert most(lambda lanes: 1.0, 2.0, limit) == packing.count_bucket(limit)
+    asked.clear()  # few lanes may need more than some, as when more chunks of them are asked together
+    assert most(lambda lanes: asked.add(lanes) or max(lanes, 3), max(limit, 3)) == max(best, 3)
+    assert len(asked) <= 6
 
 
 @pytest.mark.parametrize(("rounds", "control", "count"), [(0, True, 0), (1, False, 1), (3, False, 1), (2, True, 2)])

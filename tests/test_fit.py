@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import math
 import sys
 from types import SimpleNamespace
 
@@ -142,21 +141,6 @@ def test_weights_of_published_models():
     for name, billions in sizes.items():
         leaves = jax.tree.leaves(abstract_weights(architecture(name), "bfloat16"))
         assert sum(leaf.size for leaf in leaves) / 1e9 == pytest.approx(billions, rel=1e-3)
-
-
-@pytest.mark.parametrize("limit", [0, 1, 2, 3, 8, 13, 24, 100])
-def test_the_most_candidates_are_found(limit):
-    """Few looks are taken where memory grows linearly, and the answer is right where it does not."""
-    sizes = [0, 1, 2, 3, 4, 5, 6, 7, 8, 12, 16, 24, 32, 48, 64, 96]
-    best, asked = max(size for size in sizes if size <= limit), set()
-    assert report.most(lambda lanes: asked.add(lanes) or 10 + 3 * lanes, 10 + 3 * limit) == best
-    assert len(asked) <= 4
-    for power in (0.5, 2):
-        assert report.most(lambda lanes, power=power: lanes**power, limit**power) == best
-    assert report.most(lambda lanes: lanes if lanes < 4 else math.inf, limit) == min(best, 3)
-    asked.clear()  # few lanes may need more than some, as when more chunks of them are asked together
-    assert report.most(lambda lanes: asked.add(lanes) or max(lanes, 3), max(limit, 3)) == max(best, 3)
-    assert len(asked) <= 6
 
 
 def test_what_the_compiler_says_it_needs():

@@ -3,6 +3,8 @@
 Which candidates share a chunk changes their results by rounding alone, so a run may choose again when it is continued.
 """
 
+import bisect
+import math
 from collections.abc import Callable, Sequence
 
 from seal_jax.config import Config
@@ -39,7 +41,7 @@ def chunk_limit(engine: Engine, base: dict, candidates: Sequence[Candidate], rec
         return step_peak(engine, base, recipe, lanes, lengths[-1])
 
     together = max(len(chunk) for chunk in packing.plan_chunks(candidates, recipe.batch, len(candidates)))
-    best = largest(lambda lanes: needs(lanes) <= budget, -(-together // groups))
+    best = most(needs, budget, -(-together // groups))
     if not best:
         raise UserError(
             f"{AUTO}, but to train one on {lengths[-1]} tokens takes {needs(1) / GIB:.3g} GiB of a device, where "
@@ -55,18 +57,30 @@ def chunk_limit(engine: Engine, base: dict, candidates: Sequence[Candidate], rec
     return best * groups
 
 
-def largest(fits: Callable[[int], bool], limit: int = 1024) -> int:
-    """The greatest number of lanes on a device that `fits`, among the bucketed counts up to that of `limit`; 0 if none
-    does."""
+def most(needs: Callable[[int], float], room: float, limit: int = 512) -> int:
+    """The greatest number of lanes on a device whose `needs` are within `room`, among the bucketed counts up to that of
+    `limit`; 0 if there is none.
+
+    Needs grow about linearly, so the next size to try is interpolated: each try compiles programs.
+    """
     sizes = packing.count_buckets(limit)
-    top = 0
-    while top < len(sizes) and fits(sizes[top]):
-        top = top * 2 + 1
-    low, high = (top - 1) // 2 if top else -1, min(top, len(sizes))  # sizes[low] fits, sizes[high] does not
+    if needs(1) > room:
+        return 0
+    before, low, high, place = 0, 0, len(sizes), min(3, len(sizes) - 1)  # sizes[low] fits, sizes[high] does not
     while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if fits(sizes[middle]) else (low, middle)
-    return sizes[low] if low >= 0 else 0
+        if needs(sizes[place]) <= room:
+            before, low = low, place
+        else:
+            high = place
+        bounded = high < len(sizes)
+        other = high if bounded else before
+        each = (needs(sizes[other]) - needs(sizes[low])) / (sizes[other] - sizes[low]) if other != low else 0.0
+        if 0 < each < math.inf:
+            place = bisect.bisect(sizes, sizes[low] + (room - needs(sizes[low])) / each) - 1
+        else:
+            place = (low + high) // 2 if bounded else 2 * low + 1
+        place = min(max(place, low + 1), high - 1)
+    return sizes[low]
 
 
 def other_bases(config: Config) -> int:

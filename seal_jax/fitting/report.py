@@ -1,18 +1,16 @@
 """The tables that `fit` prints, and the one sentence where a program does not fit."""
 
-import bisect
 import dataclasses
 import functools
 import math
 import sys
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from seal_jax.config import Config
-from seal_jax.engine.budget import other_bases
+from seal_jax.engine.budget import most, other_bases
 from seal_jax.engine.engine import Engine
 from seal_jax.engine.memory import SHARE, on_device
-from seal_jax.engine.packing import count_buckets
 from seal_jax.fitting.chips import Topology
 from seal_jax.fitting.hlo import Collective
 from seal_jax.fitting.measure import Measured, TooBig, fits, gib, measure
@@ -130,31 +128,6 @@ def show_largest(config: Config, topology: Topology, devices: Sequence) -> int:
         return 1
     print(f"\nThe most candidates in flight on {topology.name}: --config.engine.candidates={best * groups}")
     return 0
-
-
-def most(needs: Callable[[int], float], room: float, limit: int = 512) -> int:
-    """The greatest bucketed number of lanes in a group of chips whose `needs` are within `room`; 0 if there is none.
-
-    Needs grow about linearly, so the next size to try is interpolated: each try compiles programs.
-    """
-    sizes = count_buckets(limit)
-    if needs(1) > room:
-        return 0
-    before, low, high, place = 0, 0, len(sizes), 3  # sizes[low] fits, sizes[high] does not
-    while high - low > 1:
-        if needs(sizes[place]) <= room:
-            before, low = low, place
-        else:
-            high = place
-        bounded = high < len(sizes)
-        other = high if bounded else before
-        each = (needs(sizes[other]) - needs(sizes[low])) / (sizes[other] - sizes[low]) if other != low else 0.0
-        if 0 < each < math.inf:
-            place = bisect.bisect(sizes, sizes[low] + (room - needs(sizes[low])) / each) - 1
-        else:
-            place = (low + high) // 2 if bounded else 2 * low + 1
-        place = min(max(place, low + 1), high - 1)
-    return sizes[low]
 
 
 def heading(plan: Plan, topology: Topology, weights: float, copies: int) -> str:
