@@ -23,6 +23,8 @@ from seal_jax.inner.sft import Hyper, Optimizer
 from seal_jax.model.lora import LoraConfig, init_adapter
 from seal_jax.model.transformer import Transformer
 from seal_jax.outer.policy_gradient import leave_one_out, standardised
+from seal_jax.report import cells, html, scalars, terminal
+from seal_jax.report.recorded import load
 from seal_jax.runs.records import read
 
 LORA = LoraConfig(3, 7.5, ("q_proj", "up_proj"))
@@ -213,6 +215,15 @@ def test_a_run_learns_from_what_it_sampled_and_records_what_became_of_the_policy
         assert phase["entropy"] > 0 and phase["kl_sampled"] > 0 and 0 <= phase["clipped"] <= 1
     assert phases[0]["kl_reference"] == phases[0]["kl_sampled"]
     assert phases[1]["kl_reference"] != phases[1]["kl_sampled"]
+    for text in (terminal.summary(tmp_path), html.render(tmp_path)):
+        assert "What the policy gradient did to the policy" in text
+    table = cells.drift_table(load(tmp_path))
+    assert [row[0] for row in table.rows] == ["SEAL, round 1", "SEAL, round 2"]
+    second = phases[1]
+    kinds = [f"{second[name]:.3f}" for name in ("entropy", "kl_sampled", "kl_reference")]
+    assert table.rows[1][1:] == [str(second["lessons"]), *kinds, f"{second['clipped']:.0%}"]
+    curves = scalars.points(load(tmp_path), {("SEAL", 1), ("SEAL", 2)})
+    assert curves["policy/SEAL/kl_reference", 2] == second["kl_reference"] and ("policy/SEAL/clipped", 1) in curves
     rollouts = read(tmp_path / "rollouts.jsonl")
     assert rollouts and all(
         record["chosen"] == [k for k, r in enumerate(record["rewards"]) if r > np.mean(record["rewards"]) + 1e-9]

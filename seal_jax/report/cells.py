@@ -26,6 +26,12 @@ ANSWER_NOTE = (
     "over all answers of a row. Right answers in sentences score low in all three. “in self-edit”: share of gold "
     "answers that stand word for word (stemmed) in the row's self-edits."
 )
+DRIFT_COLUMNS = ("round", "self-edits", "entropy", "KL to the one before", "KL to the first", "clipped")
+DRIFT_NOTE = (
+    "In nats per token, estimated from the self-edits that taught it: entropy of the policy that wrote them, and how "
+    "far the policy has moved from it and from the first one. “clipped”: tokens whose ratio ended beyond the clipping "
+    "range."
+)
 ROUND_COLUMNS = {"untrained": "untrained", "all": "all", "best": "best", "chosen": "chosen"}
 
 
@@ -112,6 +118,18 @@ def round_table(rounds: Sequence[Round], columns: Sequence[str] = tuple(ROUND_CO
         for entry in rounds
     ]
     return Table("", ["round", *header, "selected"], rows)
+
+
+def drift_table(recorded: Recorded) -> Table | None:
+    """What policy gradients did to the policy, round by round; None where another M-step taught it."""
+    steps = [phase for phase in recorded.phases if phase["purpose"] == keys.TEACH and "entropy" in phase]
+    rows = [
+        [round_label(phase["arm"], phase["round"]), str(phase["lessons"])]
+        + [f"{phase[name]:.3f}" for name in ("entropy", "kl_sampled", "kl_reference")]
+        + [f"{phase['clipped']:.0%}" if "clipped" in phase else ABSENT]
+        for phase in steps
+    ]
+    return Table("What the policy gradient did to the policy", DRIFT_COLUMNS, rows, DRIFT_NOTE) if rows else None
 
 
 def row_name(line: Line, total: int) -> str:

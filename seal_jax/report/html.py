@@ -64,6 +64,7 @@ def render(folder: epath.Path) -> str:
         row_notes=cells.row_notes(recorded, lines),
         rounds=cells.round_table(rounds) if rounds else None,
         round_notes=cells.round_notes(recorded, rounds),
+        drift=cells.drift_table(recorded),
         heldout=any(entry.heldout for entry in rounds),
         pictures=list(_pictures(recorded, lines, rounds)),
         taught=texts.taught(recorded, taught[:SHOWN]),

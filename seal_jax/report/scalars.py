@@ -12,7 +12,8 @@ Points = dict[tuple[str, int], float]  # (name, step) -> value
 
 
 def points(recorded: Recorded, rows: set[tuple[str, int]]) -> Points:
-    """Accuracy, log-likelihood, reward and loss by round, and the share of real tokens, of the arms and rounds `rows`.
+    """Accuracy, log-likelihood, reward and loss by round, what policy gradients did to the policy, and the share of
+    real tokens, of the arms and rounds `rows`.
 
     Name only rows that are completely measured: a point that was written is not changed any more.
     """
@@ -30,6 +31,9 @@ def points(recorded: Recorded, rows: set[tuple[str, int]]) -> Points:
         for record in phases:
             if record["purpose"] == keys.TEACH and record.get("loss") is not None:
                 found[f"finetune_loss/{arm}", number] = record["loss"]
+            for name in ("entropy", "kl_sampled", "kl_reference", "clipped"):
+                if name in record:  # of a policy gradient
+                    found[f"policy/{arm}/{name}", number] = record[name]
         asked = [record for record in phases if record["split"] == keys.EVALUATION]
         slots = sum(record["token_slots"] for record in asked)
         if slots:

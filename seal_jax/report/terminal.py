@@ -59,10 +59,12 @@ def show_examples(shown: Sequence[Shown], words: Words) -> str:
 
 
 def show_rounds(recorded: Recorded, rounds: Sequence[Round]) -> str:
-    """Rewards by round with their notes."""
+    """Rewards by round with their notes, and what policy gradients did to the policy."""
     table = cells.round_table(rounds, ("untrained", "all", "chosen"))
     title = f"Reward: mean ± half of the 95% interval over {recorded.words.many}"
-    return "\n\n".join([f"{title}\n{_show(table)}", *_notes(cells.round_notes(recorded, rounds))])
+    drift = cells.drift_table(recorded)
+    parts = [f"{title}\n{_show(table)}", *_notes(cells.round_notes(recorded, rounds))]
+    return "\n\n".join(parts + ([_show(drift)] if drift else []))
 
 
 def show_phases(seconds: Mapping[str, float]) -> str:
