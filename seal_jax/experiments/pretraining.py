@@ -60,7 +60,7 @@ def measure_row(setup: Setup, row: Row, texts: Texts) -> None:
     if row.round not in checkpoint.steps(_folder(setup, row)):
         lesson = examples(setup, row.domain or setup.domain, texts)
         training = with_warmup(config.pretraining.sft, config.pretraining.warmup_share, len(lesson))
-        with setup.recorder.phase(replace(stage, purpose=TEACH)) as facts:
+        with setup.recorder.shown(replace(stage, purpose=TEACH)) as facts:
             learned, loss = teach(row.student, lesson, training, seeds.teach(config.seed, 0))
             facts |= {"lessons": len(lesson), "loss": loss if np.isfinite(loss) else None}
         if not np.isfinite(loss):

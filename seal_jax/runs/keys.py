@@ -81,8 +81,10 @@ def title(stage: Stage) -> str:
         number = f", passage {stage.round}" if stage.round else ""
         return f"{stage.arm}{number}: {_AFTER_ANOTHER[stage.purpose]}"
     if stage.arm == OWN:
-        number = f"{stage.round} self-edits each: " if stage.round else ""
+        number = f"{stage.round} self-edit{'s' * (stage.round > 1)} each: " if stage.round else ""
         return number + {TEACH: "training", ANSWER: "questions"}.get(stage.purpose, _DOING[stage.purpose])
     number = f", round {stage.round}" if stage.round else ""
+    if (stage.split, stage.purpose) == (EVALUATION, TEACH):
+        return f"{stage.arm}{number}: training on all passages"
     split = ", evaluation" if stage.split == EVALUATION else ""
     return f"{stage.arm}{number}{split}: {_DOING.get(stage.purpose, stage.purpose)}"
