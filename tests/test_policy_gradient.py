@@ -1,6 +1,7 @@
 """Policy gradients: advantages, clipping and KL by hand, a step and a training against plain computations, a whole
 run."""
 
+import dataclasses
 import math
 
 import jax
@@ -222,6 +223,8 @@ def test_a_run_learns_from_what_it_sampled_and_records_what_became_of_the_policy
     second = phases[1]
     kinds = [f"{second[name]:.3f}" for name in ("entropy", "kl_sampled", "kl_reference")]
     assert table.rows[1][1:] == [str(second["lessons"]), *kinds, f"{second['clipped']:.0%}"]
+    again = dataclasses.replace(load(tmp_path), phases=[*phases, phases[0]])  # stopped before its checkpoint
+    assert len(cells.drift_table(again).rows) == 2
     curves = scalars.points(load(tmp_path), {("SEAL", 1), ("SEAL", 2)})
     assert curves["policy/SEAL/kl_reference", 2] == second["kl_reference"] and ("policy/SEAL/clipped", 1) in curves
     rollouts = read(tmp_path / "rollouts.jsonl")

@@ -13,7 +13,7 @@ class EngineConfig:
     memory_gib: float = number(0.0, 0)  # of a device, with the weights; 0: what the device has, on a TPU or GPU
     length_groups: int = number(4, 1)  # of like length, into which a step, or prompts read together, are split
     decode_rows: int = number(64, 1)  # sequences decoded or scored together
-    answer_rows: int = number(0, 0)  # questions answered together, which takes little memory; 0: decode_rows
+    answer_rows: int = number(0, 0)  # questions answered or scored together, whose texts are short; 0: decode_rows
     loss_chunk: int = number(1024, 1)  # positions of all sequences of a step to which the head is applied at a time
     attention: str = choice("auto", "auto", "blocks")  # above 1,024 tokens; auto: a kernel of the device
     remat: str = choice("auto", "auto", "none", "minimal", "full")  # what is recomputed; auto: as little as fits
@@ -21,7 +21,7 @@ class EngineConfig:
     cache: str = "~/.cache/seal_jax"  # compiled programs; empty: none
 
     @property
-    def asked_rows(self) -> int:
+    def question_rows(self) -> int:
         """Questions answered or scored together."""
         return self.answer_rows or self.decode_rows
 

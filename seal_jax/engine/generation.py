@@ -114,8 +114,7 @@ def _together(
     until = 1
     programs.activity.show("token", max_new, lambda: until, even=False)
     while until < max_new and not done.all():
-        steps = min(until, max_new - until)  # texts that are long already may well become longer
-        fewer = room.remaining(~done, samples, (filled.tokens.shape[2], slots), steps)
+        fewer = room.remaining(~done, samples, (filled.tokens.shape[2], slots), room.ahead(until, max_new))
         if fewer is not None:
             gone = {place: spot for place, spot in spots.items() if done[place]}
             found |= _samples(state, gone, until, stopped, rules.stop_ids)
@@ -124,8 +123,7 @@ def _together(
             spots, samples = {(lane, row): spots[lane, own] for (lane, row), own in old.items()}, fewer.samples
         until = min(until + calls.settings.segment, max_new)
         if until > slots:
-            while slots < until:
-                slots *= 2
+            slots = room.enough(slots, until)
             state = _extend(calls, programs, state, slots)
         state = programs.run(calls.decode(weights, state, keys, rules, np.int32(until), constraint))
         done = np.array(fetch(state.done))

@@ -38,6 +38,18 @@ def first_slots(rows: int, limit: int) -> int:
     return slots
 
 
+def enough(slots: int, needed: int) -> int:
+    """Slots for so many tokens, where there are `slots` now: as many, or double, four times, ... as many."""
+    while slots < needed:
+        slots *= 2
+    return slots
+
+
+def ahead(until: int, limit: int) -> int:
+    """Steps to be expected of rows with so many tokens: texts that are long already may well become longer."""
+    return min(until, limit - until)
+
+
 def course(
     lengths: np.ndarray, samples: int, prompt: int, limit: int, segment: int
 ) -> Iterator[tuple[int, int, int]]:
@@ -45,12 +57,11 @@ def course(
     each lane, slots of each row) between two looks of the host. `samples` and `prompt` as in `remaining`."""
     slots, until = first_slots(lengths.shape[1], limit), 1
     while until < limit and (lengths > until).any():
-        fewer = remaining(lengths > until, samples, (prompt, slots), min(until, limit - until))
+        fewer = remaining(lengths > until, samples, (prompt, slots), ahead(until, limit))
         if fewer is not None:
             lengths, samples = np.where(fewer.padding, 0, np.take_along_axis(lengths, fewer.rows, 1)), fewer.samples
         begin, until = until, min(until + segment, limit)
-        while slots < until:
-            slots *= 2
+        slots = enough(slots, until)
         yield until - begin, lengths.shape[1], slots
 
 

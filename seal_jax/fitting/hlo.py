@@ -46,16 +46,16 @@ def collectives(text: str) -> list[Collective]:
     """
     bodies, entry = _computations(text)
     found: Counter = Counter()
-    seen: set[str | None] = set()
+    seen: set[str] = set()
 
     def visit(name: str, times: int) -> None:
         for line in bodies.get(name, ()):
             if "-done(" in line or "async-update(" in line:  # counted at its start
                 continue
-            exchange, channel = _CALL.match(line), _CHANNEL.search(line)
-            if exchange and not (channel and channel[1] in seen):
+            exchange, channels = _CALL.match(line), _CHANNEL.findall(line)
+            if exchange and seen.isdisjoint(channels):
                 found[exchange[2], _bytes(exchange[1], bool(exchange[3])), _group(line)] += times
-                seen.add(channel and channel[1])
+                seen.update(channels)
             loop = _WHILE.search(line)
             if loop:
                 visit(loop[2], times * _turns(bodies.get(loop[1], ())))

@@ -96,12 +96,12 @@ class Plan:
     def asked_chunks(self) -> int:
         """Chunks whose candidates are asked together."""
         each = self.load.questions if self.asks else 1
-        return max(1, self.config.engine.asked_rows // (self.candidates * each))
+        return max(1, self.config.engine.question_rows // (self.candidates * each))
 
     @property
     def asked_rows(self) -> int:
         """Questions that each candidate is asked at a time; `config.engine.answer_rows` bounds those of all."""
-        rows = self.config.engine.asked_rows // (self.candidates * self.asked_chunks)
+        rows = self.config.engine.question_rows // (self.candidates * self.asked_chunks)
         return min(self.load.questions, max(1, rows))
 
     @property
@@ -212,10 +212,8 @@ class Plan:
         count = self.per_sampling * samples
         lengths = np.interp((np.arange(count) + 0.5) / count, *zip(*self.load.edits, strict=True))
         lengths = np.random.default_rng(0).permutation(np.minimum(lengths, limit).astype(int))
-        rows = np.zeros((devices, prompts, samples), int)
-        for place, texts in enumerate(lengths.reshape(-1, samples)):
-            rows[place % devices, place // devices] = texts
-        rows = rows.reshape(devices, -1)
+        rows = np.pad(lengths, (0, prompts * devices * samples - count))
+        rows = rows.reshape(prompts, devices, samples).swapaxes(0, 1).reshape(devices, -1)
         found = np.array(list(course(rows, samples, self.load.prompt, limit, settings.segment))).reshape(-1, 3)
         steps, most = int(found[:, 0].sum()), rows.shape[1]
         total = max(steps, 1)

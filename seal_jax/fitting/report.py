@@ -136,7 +136,7 @@ def heading(plan: Plan, topology: Topology, weights: float, copies: int) -> str:
     return textwrap.fill(
         f"{plan.config.model.policy} on {topology.name} ({topology.libtpu}, {topology.chips} chips of "
         f"{gib(topology.chip.hbm)} GiB): {layout.devices} groups of {layout.model}, {settings.candidates} candidates "
-        f"in flight, {settings.decode_rows} self-edits written and {settings.asked_rows} questions asked together; "
+        f"in flight, {settings.decode_rows} self-edits written and {settings.question_rows} questions asked together; "
         f"weights {gib(weights)} GiB on a chip"
         f"{others[copies]}.",
         WIDTH,
@@ -236,7 +236,7 @@ def remedy(plan: Plan, name: str, topology: Topology) -> str:
     if name in (TEACH, MERGE):
         return f"split each model over more chips with --config.parallel.model={min(2 * model, topology.chips)}"
     if name in (ANSWER_PREFILL, ANSWER_DECODE, SCORE) and plan.asked_chunks > 1:
-        return f"ask fewer questions together, --config.engine.answer_rows={config.engine.asked_rows // 2}"
+        return f"ask fewer questions together, --config.engine.answer_rows={config.engine.question_rows // 2}"
     if config.engine.candidates <= plan.engine.layout.devices:
         return f"lower --config.engine.loss_chunk={config.engine.loss_chunk // 2}, or take a slice with more chips"
     fewer = max(1, config.engine.candidates // 2)

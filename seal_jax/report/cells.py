@@ -122,12 +122,11 @@ def round_table(rounds: Sequence[Round], columns: Sequence[str] = tuple(ROUND_CO
 
 def drift_table(recorded: Recorded) -> Table | None:
     """What policy gradients did to the policy, round by round; None where another M-step taught it."""
-    steps = [phase for phase in recorded.phases if phase["purpose"] == keys.TEACH and "entropy" in phase]
     rows = [
-        [round_label(phase["arm"], phase["round"]), str(phase["lessons"])]
+        [round_label(*key), str(phase["lessons"])]
         + [f"{phase[name]:.3f}" for name in ("entropy", "kl_sampled", "kl_reference")]
         + [f"{phase['clipped']:.0%}" if "clipped" in phase else ABSENT]
-        for phase in steps
+        for key, phase in tables.drift(recorded).items()
     ]
     return Table("What the policy gradient did to the policy", DRIFT_COLUMNS, rows, DRIFT_NOTE) if rows else None
 

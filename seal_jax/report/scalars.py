@@ -26,14 +26,16 @@ def points(recorded: Recorded, rows: set[tuple[str, int]]) -> Points:
             group = "heldout_reward" if entry.heldout else "reward"
             for name in ("untrained", "all", "best", "chosen"):
                 found[f"{group}/{entry.arm}/{name}", entry.number] = getattr(entry, name).mean
+    for (arm, number), phase in tables.drift(recorded).items():
+        if (arm, number) in rows:
+            for name in ("entropy", "kl_sampled", "kl_reference", "clipped"):
+                if name in phase:
+                    found[f"policy/{arm}/{name}", number] = phase[name]
     for arm, number in rows:
         phases = [record for record in recorded.phases if (record["arm"], record["round"]) == (arm, number)]
         for record in phases:
             if record["purpose"] == keys.TEACH and record.get("loss") is not None:
                 found[f"finetune_loss/{arm}", number] = record["loss"]
-            for name in ("entropy", "kl_sampled", "kl_reference", "clipped"):
-                if name in record:  # of a policy gradient
-                    found[f"policy/{arm}/{name}", number] = record[name]
         asked = [record for record in phases if record["split"] == keys.EVALUATION]
         slots = sum(record["token_slots"] for record in asked)
         if slots:

@@ -289,6 +289,13 @@ def source_of(key: Key, declared: Mapping[Key, Record]) -> Key:
     return key
 
 
+def drift(recorded: Recorded) -> dict[Key, Record]:
+    """What policy gradients did to the policy, by (arm, round): the phases that taught it, the last where one was
+    repeated."""
+    steps = (phase for phase in recorded.phases if phase["purpose"] == keys.TEACH and "entropy" in phase)
+    return {(phase["arm"], phase["round"]): phase for phase in steps}
+
+
 def written_under(recorded: Recorded, row: Key, kind: str) -> Key:
     """The (arm, round) of the self-edits that a row's students learned: its own; all cells of a grid share theirs."""
     shared = recorded.config.get("experiment") == "grid" and kind != "untrained"

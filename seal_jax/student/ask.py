@@ -42,7 +42,7 @@ def ask(
     likelihoods = [[None] * len(quiz.gold) for quiz in quizzes]
     texts = [[""] * len(quiz.prompts) for quiz in quizzes]
     cut = [[False] * len(quiz.prompts) for quiz in quizzes]
-    for part in parts(lanes, student.engine.settings.asked_rows):
+    for part in parts(lanes, student.engine.settings.question_rows):
         rows = [[student.row(quizzes[i].gold[place]) for i, place in lane] for lane in part]
         totals = student.engine.log_likelihood(weights, rows)
         for lane, lane_rows, values in zip(part, rows, totals, strict=True):
@@ -52,7 +52,7 @@ def ask(
     if not answer_tokens:
         return [Answers(None, None, values) for values in likelihoods]
     greedy = Generation(student.rules(0.0, 1.0, 0), answer_tokens, student.stopper(stops))
-    for part in parts(prompts, student.engine.settings.asked_rows):
+    for part in parts(prompts, student.engine.settings.question_rows):
         asked = [[student.tokenizer.encode_prompt(quizzes[i].prompts[place]) for i, place in lane] for lane in part]
         seeds = [[[(0,)] for _ in lane] for lane in asked]
         out = student.engine.generate(weights, asked, seeds, greedy)

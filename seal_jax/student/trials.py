@@ -140,7 +140,7 @@ def groups(
     Whole chunks are put together while their questions (`asked`, of each loop) fit `engine.answer_rows`: a decoding
     step costs little more for many rows than for a few.
     """
-    rows = student.engine.settings.asked_rows
+    rows = student.engine.settings.question_rows
     idle = [i for i, loop in enumerate(candidates) if not loop.rows]
     busy = [i for i, loop in enumerate(candidates) if loop.rows]
     trained = set(busy)
