@@ -154,3 +154,11 @@ def test_a_closed_recorder_writes_no_more(tmp_path):
     for ledger in ledgers:
         with pytest.raises(ValueError, match="closed"):
             ledger.append([record])
+
+
+def test_progress_of_a_stage_tells_units_and_what_the_engines_do(tmp_path):
+    recorder = Recorder(tmp_path, dict, lambda: "training step (3 of 9)")
+    with recorder.progress(STAGE, 8, done=2) as progress:
+        assert progress.title == keys.title(STAGE) and (progress.done, progress.total) == (2, 8)
+        assert progress.figures().endswith("training step (3 of 9)")
+    recorder.close()

@@ -19,8 +19,7 @@ from seal_jax.domains.domain import Example
 from seal_jax.experiments.course import Course, lesson, rise, write_next
 from seal_jax.experiments.rounds import AfterRows, Row, Setup, control_row, declare, evaluate
 from seal_jax.runs import checkpoint
-from seal_jax.runs.keys import ANSWER, CONTINUAL, CONTROLLED, EVALUATION, TEACH, Stage, title
-from seal_jax.runs.progress import Progress
+from seal_jax.runs.keys import ANSWER, CONTINUAL, CONTROLLED, EVALUATION, TEACH, Stage
 from seal_jax.student.past import Students, scaled
 from seal_jax.student.trials import Plan, ask_items
 from seal_jax.student.update import Task, learn
@@ -68,7 +67,7 @@ def update(course: Course, number: int) -> None:
         or number not in checkpoint.steps(course.checkpoints(s))
     ]  # fmt: skip
     if left:
-        with recorder.phase(stage), Progress(title(stage), len(everyone), len(everyone) - len(left)) as progress:
+        with recorder.phase(stage), recorder.progress(stage, len(everyone), len(everyone) - len(left)) as progress:
             for part in course.students(left, [course.learned[s] for s in left]):
                 records, adapters = update_some(course, part, number)
                 for s, adapter in adapters.items():

@@ -61,7 +61,7 @@ class Recorder:
             return
         done = sum(ledger.has_all([key]) for key in wanted)
         earned: list[float] = []
-        with self.phase(stage), Progress(keys.title(stage), len(wanted), done, self._activity) as progress:
+        with self.phase(stage), self.progress(stage, len(wanted), done) as progress:
             for group in groups:
                 ledger.append(group)
                 if reward is not None:
@@ -70,10 +70,14 @@ class Recorder:
                 for observe in self.observers:
                     observe(stage, progress.done, _figures(group, progress.reward))
 
+    def progress(self, stage: Stage, total: int = 0, done: int = 0) -> Progress:
+        """That of a stage: of `total` units, of which `done` were there before, and of what the engines do."""
+        return Progress(keys.title(stage), total, done, self._activity)
+
     @contextmanager
     def shown(self, stage: Stage) -> Iterator[Record]:
         """`phase` of what has no units, with progress."""
-        with self.phase(stage) as facts, Progress(keys.title(stage), activity=self._activity):
+        with self.phase(stage) as facts, self.progress(stage):
             yield facts
 
     @contextmanager
