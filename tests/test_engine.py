@@ -467,3 +467,19 @@ def test_a_second_process_finds_the_compiled_programs(tmp_path):
     run = functools.partial(subprocess.run, env=environment, capture_output=True, text=True, check=True)
     first, second = (int(run([sys.executable, "-c", _CACHED, str(folder)]).stdout) for _ in range(2))
     assert first == 0 and second >= 3
+
+
+@pytest.mark.parametrize("remat", ["auto", "full"])
+def test_all_programs_of_an_m_step_are_compiled_together_before_it_begins(base, remat, monkeypatch):
+    """Its steps have sequences of 32, 64 and 96 slots, and the last one of each epoch holds one sequence, not two."""
+    engine = tiny_engine(tiny_model("qwen2")[0], remat=remat)
+    learner = Candidate(random_rows((20, 20, 50, 50, 90, 90, 20), 1), 1e-3, 3, 0, (1,), ORDER)
+    events = []
+    prepare, run = engine.programs.prepare, engine.programs.run
+    monkeypatch.setattr(engine.programs, "prepare", lambda calls: (events.append(len(calls)), prepare(calls)))
+    monkeypatch.setattr(engine.programs, "run", lambda call: (events.append(call.static[0]), run(call))[1])
+    _, losses = engine.teach(base, learner, replace(RECIPE, batch_size=2))
+    begin = events.index("teach")
+    assert events[begin:].count("teach") == len(losses) == 12
+    assert set(events[begin:]) == {"teach", 1}  # which asks for one, that is there
+    assert events[begin - 1] == engine.programs.count - 1  # all but the start of the adapter

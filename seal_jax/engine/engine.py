@@ -6,6 +6,7 @@ Weights are always arguments, since the policy changes every round; the engine k
 import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -145,49 +146,48 @@ class Engine:
         """
         slotted = [packing.slots_of(candidate)]
 
-        def made(state: sft.State, hyper: sft.Hyper, step: list[tuple[int, ...]]) -> Callable[[Calls], Call]:
-            _, *arrays = packing.fill_step(slotted, step, self._shape(recipe, len(step[0])), Lanes(1, 1))
-            self._count(slotted, step, arrays[0])
+        def filled(slots: list[tuple[int, ...]]) -> sft.Batch:
+            _, *arrays = packing.fill_step(slotted, slots, self._shape(recipe, len(slots[0])), Lanes(1, 1))
+            self._count(slotted, slots, arrays[0])
             tokens, weights, valid = (array[0] for array in arrays)
-            places = packing.counted_places(weights)
-            tokens, weights, places = self.layout.put((tokens, weights, places), None, CANDIDATE)
-            batch = sft.Batch(tokens, weights, self.layout.put(valid), places=places)
-            return lambda calls: calls.teach(base, state, hyper, recipe, batch)
+            return sft.Batch(tokens, weights, valid, places=packing.counted_places(weights))
 
-        return self._learn(base, candidate, recipe, made)
+        def made(calls: Calls, state: sft.State, hyper: sft.Hyper, batch: sft.Batch) -> Call:
+            return calls.teach(base, state, hyper, recipe, batch)
+
+        return self._learn(base, candidate, recipe, filled, made)
 
     def prefer(self, base: dict, pairs: Pairs, recipe: Recipe, beta: float) -> tuple[dict, np.ndarray]:
         """Train one model as `teach` does, by DPO on pairs of sequences, `recipe.batch` pairs a step."""
         slotted, reference = pairs.slots()
 
-        def made(state: sft.State, hyper: sft.Hyper, step: list[tuple[int, ...]]) -> Callable[[Calls], Call]:
-            shape = self._shape(recipe, len(step[0]))
-            _, *arrays = packing.fill_step(slotted, step * 2, shape, Lanes(2, 1))
-            self._count(slotted, step * 2, arrays[0])
-            arrays = [np.moveaxis(array, 0, 2) for array in arrays[:2]]
-            batch = dpo.Pairs(
-                *self.layout.put((*arrays, *pairs_of(step[0], reference, shape)), None, CANDIDATE),
-                self.layout.put(np.array(True)),
-            )
-            return lambda calls: calls.prefer(base, state, hyper, recipe, batch, beta)
+        def filled(slots: list[tuple[int, ...]]) -> dpo.Pairs:
+            shape = self._shape(recipe, len(slots[0]))
+            _, *arrays = packing.fill_step(slotted, slots * 2, shape, Lanes(2, 1))
+            self._count(slotted, slots * 2, arrays[0])
+            tokens, weights = (np.moveaxis(array, 0, 2) for array in arrays[:2])
+            return dpo.Pairs(tokens, weights, *pairs_of(slots[0], reference, shape), np.array(True))
 
-        return self._learn(base, pairs.learner, recipe, made)
+        def made(calls: Calls, state: sft.State, hyper: sft.Hyper, batch: dpo.Pairs) -> Call:
+            return calls.prefer(base, state, hyper, recipe, batch, beta)
+
+        return self._learn(base, pairs.learner, recipe, filled, made)
 
     def reinforce(self, base: dict, sampled: Sampled, recipe: Recipe, how: Objective) -> tuple[dict, np.ndarray]:
         """Train one model as `teach` does, by policy gradients on texts that were sampled."""
         ordered = sampled.ordered()
         slotted = [list(ordered.learner.rows)]
 
-        def made(state: sft.State, hyper: sft.Hyper, step: list[tuple[int, ...]]) -> Callable[[Calls], Call]:
-            shape = self._shape(recipe, len(step[0]))
-            _, tokens, weights, _ = packing.fill_step(slotted, step, shape, Lanes(1, 1))
-            self._count(slotted, step, tokens)
-            others = ordered.arrays(step[0], tokens.shape[1:])
-            arrays = self.layout.put((tokens[0], (weights[0] != 0).astype(np.float32), *others), None, CANDIDATE)
-            batch = policy_gradient.Batch(*arrays, self.layout.put(np.array(True)))
-            return lambda calls: calls.reinforce(base, state, hyper, recipe, batch, how)
+        def filled(slots: list[tuple[int, ...]]) -> policy_gradient.Batch:
+            _, tokens, weights, _ = packing.fill_step(slotted, slots, self._shape(recipe, len(slots[0])), Lanes(1, 1))
+            self._count(slotted, slots, tokens)
+            others = ordered.arrays(slots[0], tokens.shape[1:])
+            return policy_gradient.Batch(tokens[0], (weights[0] != 0).astype(np.float32), *others, np.array(True))
 
-        return self._learn(base, ordered.learner, recipe, made)
+        def made(calls: Calls, state: sft.State, hyper: sft.Hyper, batch: policy_gradient.Batch) -> Call:
+            return calls.reinforce(base, state, hyper, recipe, batch, how)
+
+        return self._learn(base, ordered.learner, recipe, filled, made)
 
     def _shape(self, recipe: Recipe, count: int) -> tuple[int, int]:
         """(micro-batches, sequences in each) of a step of one model on all devices with so many sequences; what an
@@ -203,25 +203,37 @@ class Engine:
         )
         self.usage.slots += tokens.size
 
-    def _learn(self, base: dict, learner: Candidate, recipe: Recipe, made: Callable) -> tuple[dict, np.ndarray]:
-        """Every step of one model -> (adapter, or all weights; losses [S]); made(state, hyper, slots)(calls) is a
-        step."""
+    def _learn(
+        self, base: dict, learner: Candidate, recipe: Recipe, filled: Callable, made: Callable
+    ) -> tuple[dict, np.ndarray]:
+        """Every step of one model -> (adapter, or all weights; losses [S]); filled(slots) is the batch of a step on the
+        host, made(calls, state, hyper, batch) the step."""
         budget = self.step_budget(base)
         if budget is not None and recipe.lora is None:
             budget -= memory.on_device(base)  # which stays where it is, while a copy of it is trained
         state = self.init_teaching(base, self.layout.put(np.array(learner.seed, np.uint32)), recipe)
         hyper = self.layout.put(jax.tree.map(lambda value: value[0], _hyper([learner], recipe.batch)))
-        losses, steps = [], packing.schedule_steps([learner], recipe.batch)
-        self.programs.activity.show("training step", len(steps), lambda: sum(value.is_ready() for value in losses))
-        for step in steps:
-            make = made(state, hyper, step)
-            calls = remat.least(self.calls, self.programs, budget, {(): make})
-            state, loss_now = self.programs.run(make(calls[()]))
+        batches = [filled(slots) for slots in packing.schedule_steps([learner], recipe.batch)]
+        sizes = [_size(batch) for batch in batches]
+        makers = {
+            size: functools.partial(made, state=state, hyper=hyper, batch=self._put(batch))
+            for size, batch in dict(zip(sizes, batches, strict=True)).items()
+        }
+        calls = remat.least(self.calls, self.programs, budget, makers)
+        self.programs.prepare([make(calls[size]) for size, make in makers.items()])
+        losses = []
+        self.programs.activity.show("training step", len(sizes), lambda: sum(value.is_ready() for value in losses))
+        for size, batch in zip(sizes, batches, strict=True):
+            state, loss_now = self.programs.run(made(calls[size], state, hyper, self._put(batch)))
             losses.append(loss_now)
         trained = state.trainable["params" if recipe.lora is None else "lora"]
         found = np.array([float(fetch(value)) for value in losses])
         self.programs.activity.restore()
         return trained, found
+
+    def _put(self, batch: NamedTuple) -> NamedTuple:
+        """A batch of one model on the devices, its sequences [A, B, ...] spread over them."""
+        return jax.tree.map(lambda leaf: self.layout.put(leaf, *((None, CANDIDATE) if leaf.ndim else ())), batch)
 
     def init_teaching(self, base: dict, seed, recipe: Recipe) -> sft.State:
         """Training state of one fresh adapter, or of all weights; seed [n] on the devices."""
@@ -271,6 +283,14 @@ class Engine:
         Candidates are those of `generate`.
         """
         return decoding.log_likelihood(self.calls, self.programs, weights, rows)
+
+
+def _size(batch: NamedTuple) -> tuple[int, ...]:
+    """(sequences, their length, micro-batches, room for the places that count) of a step of one model; it names the
+    step's program."""
+    micros, sequences, *_, length = batch.tokens.shape
+    places = getattr(batch, "places", None)
+    return micros * sequences, length, micros, length if places is None else places.shape[-1]
 
 
 def _hyper(candidates: Sequence[Candidate], batch: int) -> sft.Hyper:
