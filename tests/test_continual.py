@@ -21,7 +21,8 @@ from seal_jax.errors import UserError
 from seal_jax.experiments import assemble
 from seal_jax.model.hf_config import model_config
 from seal_jax.model.transformer import Transformer
-from seal_jax.report import forgetting, html, terminal
+from seal_jax.report import compared, forgetting, html, terminal
+from seal_jax.report.compare import compare
 from seal_jax.report.recorded import load
 from seal_jax.runs import checkpoint, keys
 from seal_jax.runs.records import read
@@ -290,13 +291,36 @@ def test_the_report_has_the_matrix_of_each_arm(controlled):
     assert "one after another" in page
 
 
+def test_runs_side_by_side_say_what_each_arm_learned_and_kept(controlled, tmp_path):
+    """With the differences from the first arm, which within one run are those of its own table."""
+    recorded = load(epath.Path(controlled[1]))
+    [table] = forgetting.side_by_side([("one", [recorded]), ("two", [recorded, recorded])])
+    *_, own = forgetting.tables(recorded)
+    free, held, difference = own.rows
+    assert table.header == ["run", *own.header, "learned more", "kept more"]
+    assert table.rows[0] == ["one", *free, "–", "–"]
+    assert table.rows[1] == ["one", *held, *difference[2:4]]
+    assert [row[:2] for row in table.rows] == [[run, arm[0]] for run in ("one", "two") for arm in (free, held)]
+    assert table.rows[3][-3] == str(2 * int(held[-1])) and "from one, continual" in table.note
+    text = compared.as_text(compare([str(controlled[1])]))
+    assert table.title in text and "learned more" in text
+
+
+def test_differences_between_runs_are_of_sequences_of_the_same_passages():
+    rng = np.random.default_rng(0)
+    free = forgetting.Matrix("free", [("a", "b"), ("c", "a")], rng.random((2, 3, 2)), 0, 0)
+    held = forgetting.Matrix("held", [("c", "a"), ("b", "a")], rng.random((2, 3, 2)), 0, 0)
+    [(learned, kept)] = forgetting._gained(free, held)
+    assert learned == held.learned[0] - free.learned[1] and kept == held.last[0] - free.last[1]
+
+
 def test_numbers_of_a_matrix():
     nan = np.nan
     values = np.array([
         [[0.0, 0.2], [0.8, nan], [0.4, 0.6]],
         [[0.2, 0.4], [0.4, nan], [0.0, 1.0]],
     ])  # fmt: skip
-    matrix = forgetting.Matrix("continual", values, 1, 0)
+    matrix = forgetting.Matrix("continual", [("a", "b"), ("c", "a")], values, 1, 0)
     np.testing.assert_allclose(matrix.mean, [[0.1, 0.3], [0.6, nan], [0.2, 0.8]])
     np.testing.assert_allclose(matrix.error, [[0.1, 0.1], [0.2, nan], [0.2, 0.2]])
     np.testing.assert_allclose(matrix.learned, [0.7, 0.7])

@@ -7,7 +7,7 @@ from importlib import resources
 
 import jinja2
 
-from seal_jax.report import cells, paper, tables
+from seal_jax.report import cells, forgetting, paper, tables
 from seal_jax.report.cells import ABSENT, Table
 from seal_jax.report.compare import Comparison
 from seal_jax.report.estimates import Estimate
@@ -31,7 +31,7 @@ def all_tables(found: Comparison) -> list[Table]:
             header = ["field", *(column.name for column in found.columns)]
             rows = [[name, *values] for name, values in found.changes]
             made.append(Table("What differs in the configs", header, rows, FIELD_NOTE))
-    return made
+    return made + forgetting.side_by_side([(column.name, column.runs) for column in found.columns])
 
 
 def notes(found: Comparison) -> list[str]:

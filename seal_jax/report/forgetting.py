@@ -16,15 +16,23 @@ NOTE = (
     "Row n: after n passages; column k: the questions of the k-th passage of each sequence; “seen”: of all passages "
     "learned so far. Mean over sequences ± its standard error."
 )
+TITLE = "What was learned and forgotten"
+SUMMARY = ("untrained", "just learned", "at the end", "forgotten", "undone", "failed")
+SUMMARY_NOTE = (
+    "“just learned”: each passage after its own update; “at the end”: after the last one; “forgotten”: the difference. "
+    "Mean ± half of the 95% interval over sequences, differences paired by sequence."
+)
 
 
 @dataclass(frozen=True)
 class Matrix:
     """Accuracies [sequences, K + 1, K] from 0 to 1: of passage k after n updates; n = 0 is the untrained student. nan
     where nothing is measured, as above the diagonal. undone, failed: updates that a gate undid, or that taught nothing.
+    items: the passages of each sequence in their order.
     """
 
     arm: str
+    items: Sequence[tuple[str, ...]]
     values: np.ndarray
     undone: int
     failed: int
@@ -73,6 +81,7 @@ def matrices(recorded: Recorded) -> list[Matrix]:
     untrained = next((arm for arm, kind in declared.items() if kind == "untrained"), None)
     items = {(one["sequence"], one["round"]): one["item"] for one in recorded.updates}  # the same in all arms
     found, total = [], config["passages"]
+    sequences = [tuple(items.get((s, place), "") for place in range(1, total + 1)) for s in range(config["sequences"])]
     for arm in (arm for arm, kind in declared.items() if kind == "continual"):
         updates = [one for one in recorded.updates if one["arm"] == arm]
         values = np.full((config["sequences"], total + 1, total), np.nan)
@@ -82,8 +91,15 @@ def matrices(recorded: Recorded) -> list[Matrix]:
             for n in range(place, total + 1):
                 values[sequence, n, k] = accuracy.get((arm, n, item, sequence), np.nan)
         undone, failed = (sum(bool(one[name]) for one in updates) for name in ("undone", "failure"))
-        found.append(Matrix(arm, values, undone, failed))
+        found.append(Matrix(arm, sequences, values, undone, failed))
     return found
+
+
+def joined(parts: Sequence[Matrix]) -> Matrix:
+    """The sequences of several runs of one arm as those of one."""
+    items = [item for one in parts for item in one.items]
+    undone, failed = sum(one.undone for one in parts), sum(one.failed for one in parts)
+    return Matrix(parts[0].arm, items, np.concatenate([one.values for one in parts]), undone, failed)
 
 
 def is_controlled(recorded: Recorded) -> bool:
@@ -100,21 +116,45 @@ def tables(recorded: Recorded) -> list[Table]:
     whole = [one for one in found if one.complete]
     if not whole:
         return shown
-    header = ["arm", "untrained", "just learned", "at the end", "forgotten", "undone", "failed"]
-    rows = [
-        [one.arm, *(_percent(value) for value in (one.untrained, one.learned, one.last)),
-         _percent(one.learned - one.last, "+"), str(one.undone), str(one.failed)]
-        for one in whole
-    ]  # fmt: skip
+    rows = [_summary(one.arm, one) for one in whole]
     if len(whole) == 2:
-        free, held = whole
-        gained = held.learned - free.learned, held.last - free.last
-        rows.append(["difference", ABSENT, *(_percent(value, "+") for value in gained), ABSENT, ABSENT, ABSENT])
-    note = (
-        "“just learned”: each passage after its own update; “at the end”: after the last one; “forgotten”: the "
-        "difference. Mean ± half of the 95% interval over sequences, differences paired by sequence."
-    )
-    return [*shown, Table("What was learned and forgotten", header, rows, note)]
+        gained = [_percent(np.array(part), "+") for part in zip(*_gained(*whole), strict=True)]
+        rows.append(["difference", ABSENT, *gained, ABSENT, ABSENT, ABSENT])
+    return [*shown, Table(TITLE, ["arm", *SUMMARY], rows, SUMMARY_NOTE)]
+
+
+def side_by_side(runs: Sequence[tuple[str, Sequence[Recorded]]]) -> list[Table]:
+    """What each arm of several runs learned and forgot, and its differences from the first arm of the first run; none
+    where no run went through whole sequences. runs: (name, the run with each seed)."""
+    found = []
+    for name, seeds in runs:
+        arms: dict[str, list[Matrix]] = {}
+        for one in (matrix for run in seeds for matrix in matrices(run) if matrix.complete):
+            arms.setdefault(one.arm, []).append(one)
+        found += [(name, joined(parts)) for parts in arms.values()]
+    if not found:
+        return []
+    rows = []
+    for place, (name, one) in enumerate(found):
+        pairs = _gained(found[0][1], one) if place else []
+        gained = [_percent(np.array(part), "+") for part in zip(*pairs, strict=True)] or [ABSENT, ABSENT]
+        rows.append([name, *_summary(one.arm, one), *gained])
+    first = f"{found[0][0]}, {found[0][1].arm}"
+    note = f"{SUMMARY_NOTE} The last two columns are the differences from {first}, over the sequences of both."
+    return [Table(TITLE, ["run", "arm", *SUMMARY, "learned more", "kept more"], rows, note)]
+
+
+def _gained(free: Matrix, held: Matrix) -> list[tuple[float, float]]:
+    """(just learned, at the end): by how much the second is more, for each sequence of the same passages."""
+    places = {items: place for place, items in enumerate(free.items)}
+    pairs = [(places[items], place) for place, items in enumerate(held.items) if items in places]
+    return [(held.learned[own] - free.learned[other], held.last[own] - free.last[other]) for other, own in pairs]
+
+
+def _summary(arm: str, one: Matrix) -> list[str]:
+    """The row of an arm under SUMMARY."""
+    means = [_percent(value) for value in (one.untrained, one.learned, one.last)]
+    return [arm, *means, _percent(one.learned - one.last, "+"), str(one.undone), str(one.failed)]
 
 
 def _cells(matrix: Matrix) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
