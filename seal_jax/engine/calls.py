@@ -23,6 +23,7 @@ from seal_jax.inner.distill import Distillation
 from seal_jax.inner.sampling import DECODING_AXES, Constraint, Decoder, Decoding, Sampling
 from seal_jax.model.attention import Kernel, kernel_for
 from seal_jax.model.lora import LoraConfig, factor, init_adapter, joined, merge
+from seal_jax.model.precision import masters
 from seal_jax.model.transformer import ModelConfig, Transformer
 from seal_jax.parallel import Layout, map_candidates, split_candidates
 
@@ -155,7 +156,8 @@ class Calls:
         full, layout = recipe.lora is None, self.layout
 
         def run(base, seed):
-            what = {"params": base} if full else {"lora": init_adapter(fold_key(seed), base, recipe.lora)}
+            key = fold_key(seed)
+            what = {"params": masters(base, key)} if full else {"lora": init_adapter(key, base, recipe.lora)}
             return layout.constrain(sft.init_state(recipe.optimizer, what), spread=full)
 
         return self._call(("init teaching", recipe), run, (base, seed))

@@ -1,5 +1,8 @@
-"""Products of 16-bit arrays whose sums stay in float32, where a softmax follows: rounded to 16 bits, many of the
-greatest scores would be equal."""
+"""What 16 bits would lose, kept in float32.
+
+Products: their sums, where a softmax follows; rounded to 16 bits, many of the greatest scores would be equal.
+Weights that are trained: masters that round to them.
+"""
 
 import functools
 
@@ -33,3 +36,25 @@ def _backward(spec, kept, gradient):
 
 
 einsum.defvjp(_forward, _backward, symbolic_zeros=True)
+
+
+def masters(weights: dict, key: jax.Array) -> dict:
+    """Weights to train in float32; of those in bfloat16 each is drawn from the numbers that round to it.
+
+    The forward pass rounds its weights. From the middle between two roundings none would seem to move until it had
+    moved by half their distance, which takes several steps; drawn evenly, as many change at once as should. Learning
+    begins where the model stands, because all that is drawn rounds back.
+    """
+    leaves, tree = jax.tree.flatten(weights)
+    keys = jax.random.split(key, len(leaves))
+    return jax.tree.unflatten(tree, [_master(leaf, key) for leaf, key in zip(leaves, keys, strict=True)])
+
+
+def _master(leaf: jax.Array, key: jax.Array) -> jax.Array:
+    wide = leaf.astype(jnp.float32)
+    if leaf.dtype != jnp.bfloat16:
+        return wide
+    # What rounds to a number differs from it by less than half of what the lower 16 bits count to; 0 stays.
+    bits = jax.lax.bitcast_convert_type(wide, jnp.int32)
+    drawn = jax.lax.bitcast_convert_type(bits + jax.random.randint(key, leaf.shape, -0x7FFF, 0x8000), jnp.float32)
+    return jnp.where(wide == 0, wide, drawn)
