@@ -17,8 +17,9 @@ from seal_jax.fitting.flops import matmul_flops
 from seal_jax.fitting.hlo import Collective, collectives
 from seal_jax.fitting.measure import Measured, TooBig, fits, measure, read_off
 from seal_jax.fitting.models import PUBLISHED, abstract_weights, architecture
-from seal_jax.fitting.plan import ANSWER_DECODE, EDIT_DECODE, LONGEST, MERGE, SCORE, Plan, Program, Workload
+from seal_jax.fitting.plan import ANSWER_DECODE, EDIT_DECODE, LINE, LONGEST, MERGE, PASSAGE, SCORE, Plan, Program
 from seal_jax.fitting.roofline import Part, Work, round_terms
+from seal_jax.fitting.workload import Workload
 
 V5E = chips.CHIPS["v5e"]
 
@@ -238,7 +239,8 @@ def test_fit_recomputes_as_a_run_would(config, monkeypatch, remat, gib, taken):
 # Real programs, for a slice of four chips
 
 RECORDED_ALONE, RECORDED_SHARED = 8.03, 6.99  # MiB on a chip
-WORKLOAD = Workload(longest=64, passage=48, line=16, prompt=32, edits=((0, 8), (1, 16)), lesson=64, question=16)
+WORKLOAD = Workload(longest=64, passage=48, line=16, passages=((0, 30), (1, 48)), lines=((0, 6), (1, 9)), prompt=32,
+                    edits=((0, 8), (1, 16)), lesson=64, question=16)  # fmt: skip
 HF = {"model_type": "qwen2", "vocab_size": 1024, "hidden_size": 256, "num_hidden_layers": 3, "num_attention_heads": 4,
       "num_key_value_heads": 2, "intermediate_size": 512, "max_position_embeddings": 512}  # fmt: skip
 
@@ -387,6 +389,43 @@ def test_decoding_counts_the_rows_and_slots_that_there_are(config):
     assert even[:2] == (1023, 1.0) and 0.4 < even[2] < 1  # slots double as they are needed
     assert most == (128, 1.0, pytest.approx(0.125, rel=0.3))
     assert 1000 <= uneven[0] <= 1023 and 0.02 < uneven[2] < uneven[1] < 0.3
+
+
+def same(tokens):
+    return (0, tokens), (1, tokens)
+
+
+def training_of(config, batch):
+    """Of 64 self-edits of a passage and eight lines, trained three times, four at a time: so in 48 chunks."""
+    inner = dataclasses.replace(config.inner, batch_size=batch)
+    data = dataclasses.replace(config.data, train_items=16)
+    made = dataclasses.replace(config, inner=inner, data=data, outer=Outer(samples=4), reward=Reward(retrains=3))
+    plan = report.make_plan(made, jax.devices()[:1])
+    load = Workload(passages=same(192), lines=same(32), edits=same(256))
+    return dataclasses.replace(plan, load=load).training()
+
+
+def test_inner_steps_on_a_sequence_each_are_as_many_as_there_are_sequences(config):
+    assert training_of(config, 1) == ({LINE: 48 * 10 * 8, PASSAGE: 48 * 10, LONGEST: 0}, 1.0)
+
+
+def test_inner_steps_on_three_sequences_are_padded_to_the_longest(config):
+    """An epoch has three steps, one of them with the passage and two lines."""
+    calls, real = training_of(config, 3)
+    assert calls == {LINE: 48 * 10 * 2, PASSAGE: 48 * 10, LONGEST: 0}
+    assert real == pytest.approx((192 + 8 * 32) / (3 * (192 + 2 * 32)))
+
+
+def test_inner_steps_of_real_lengths_have_padding_and_count_as_the_nearest_that_is_compiled(config):
+    plan = report.make_plan(dataclasses.replace(config, engine=EngineConfig(candidates=64)), jax.devices()[:1])
+    calls, real = plan.training()
+    assert 0.7 < real < 0.85  # the plan for the real file has 76.5%: benchmarks/padding.py
+    assert calls[LINE] > 5 * calls[PASSAGE] > calls[LONGEST] > 0
+    loops = plan.load.loops(250, 10, 30)
+    assert 8 < sum(len(one.rows) for one in loops) / 250 < 10 and max(len(one.rows) for one in loops) == 31
+    lines = [sum(len(row.tokens) for row in one.rows[1:]) for one in loops]
+    whole = [(found, wanted) for found, wanted in zip(lines, plan.load.written(250), strict=True) if found >= wanted]
+    assert len(whole) > 240 and all(found < wanted + 482 for found, wanted in whole)
 
 
 def test_work_is_that_of_the_rows_that_there_are_and_memory_that_of_all(config):

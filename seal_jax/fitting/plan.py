@@ -1,7 +1,7 @@
 """The programs that a round of a config runs, as calls that can be compiled, and how often each is called."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import jax
@@ -17,33 +17,11 @@ from seal_jax.engine.recipe import recipe
 from seal_jax.engine.room import course
 from seal_jax.engine.weights import Weights
 from seal_jax.fitting.roofline import Part, Work
+from seal_jax.fitting.workload import Workload, at, mean, training_slots
 from seal_jax.inner import dpo, sft
 from seal_jax.inner.sampling import Sampling
 from seal_jax.model.lora import init_adapter
 from seal_jax.model.transformer import REMAT
-
-
-@dataclass(frozen=True)
-class Workload:
-    """Lengths in tokens, and numbers of sequences, that the estimate of a round assumes.
-
-    The defaults are rounded from 1,000 self-edits of Qwen2.5-7B on 100 SQuAD passages: 252 tokens and 9 training
-    sequences each, the passage included, 171 tokens in a passage, 4.7 questions.
-    """
-
-    longest: int = 512  # of the longest training sequence, which decides the memory
-    passage: int = 192  # of the training sequence that is the passage
-    line: int = 32  # of the other training sequences
-    lines: int = 8  # of them in a self-edit
-    prompt: int = 256  # for a self-edit
-    # Tokens of a self-edit: (share of them that have no more, tokens), with a straight line between two. They are
-    # those of SmolLM2's tokenizer, times 1.12: so they have the mean that is known of Qwen's.
-    edits: tuple[tuple[float, int], ...] = (
-        (0, 49), (0.05, 92), (0.25, 137), (0.5, 178), (0.75, 251), (0.9, 364), (0.95, 586), (0.98, 1361), (1, 2460),
-    )  # fmt: skip
-    lesson: int = 1024  # prompt and self-edit, in the outer SFT
-    questions: int = 5  # of a passage
-    question: int = 64  # with its template and, when scored, its answer
 
 
 @dataclass(frozen=True)
@@ -72,6 +50,7 @@ EDIT_PREFILL, EDIT_DECODE = "self-edits, prefill", "self-edits, a token"
 ANSWER_PREFILL, ANSWER_DECODE, SCORE = "answers, prefill", "answers, a token", "answers, score"
 TEACH, MERGE = "outer SFT step", "merge"
 TRAINING = LINE, PASSAGE, LONGEST, TEACH
+INNER = {LINE: "line", PASSAGE: "passage", LONGEST: "longest"}  # steps of inner loops, and their fields of the workload
 
 
 @dataclass(frozen=True)
@@ -210,15 +189,30 @@ class Plan:
         devices, limit = self.engine.layout.devices, self.config.sampling.max_new_tokens
         prompts = packing.row_bucket(-(-self.per_sampling // devices))
         count = self.per_sampling * samples
-        lengths = np.interp((np.arange(count) + 0.5) / count, *zip(*self.load.edits, strict=True))
-        lengths = np.random.default_rng(0).permutation(np.minimum(lengths, limit).astype(int))
-        rows = np.pad(lengths, (0, prompts * devices * samples - count))
+        rows = np.pad(np.minimum(self.load.written(count), limit), (0, prompts * devices * samples - count))
         rows = rows.reshape(prompts, devices, samples).swapaxes(0, 1).reshape(devices, -1)
         found = np.array(list(course(rows, samples, self.load.prompt, limit, settings.segment))).reshape(-1, 3)
         steps, most = int(found[:, 0].sum()), rows.shape[1]
         total = max(steps, 1)
         share = (found[:, 0] * found[:, 1]).sum() / (total * most)
         return steps, share, found.prod(axis=1).sum() / (total * most * packing.bucket(limit))
+
+    def training(self) -> tuple[dict[str, float], float]:
+        """(calls of each program of an inner step in a round, share of real tokens): what the engine's plan for the
+        assumed lengths has of token slots, in calls of all candidates of the nearest length that is compiled."""
+        config, inner = self.config, self.config.inner
+        count = config.data.train_items * config.outer.samples
+        loops = self.load.loops(count, inner.epochs, config.knowledge.max_sequences)
+        how, devices = recipe(inner), self.engine.layout.devices
+        found = training_slots(loops, how, self.candidates, devices, config.engine.length_groups)
+        sizes = {name: packing.bucket(getattr(self.load, field)) for name, field in INNER.items()}
+        calls = dict.fromkeys(sizes, 0.0)
+        for length, slots in found.items():
+            name = min(sizes, key=lambda name, length=length: abs(math.log(sizes[name] / length)))
+            each = Lanes.holding(self.candidates, devices).total * sizes[name] * how.batch
+            calls[name] += config.reward.retrains * slots / each
+        real = sum(inner.epochs * len(row.tokens) for loop in loops for row in loop.rows)
+        return calls, real / sum(found.values())
 
     def score(self) -> Program:
         lanes, rows = self._asked_lanes(), packing.row_bucket(self.asked_rows)
@@ -235,20 +229,16 @@ class Plan:
 
     def parts(self, work: dict[str, Work]) -> list[Part]:
         """The round: every program with the number of its calls; `work`: of one call of each program."""
-        config, load = self.config, self.load
-        inner, passages = config.inner, config.data.train_items
+        config, load, passages = self.config, self.load, self.config.data.train_items
         candidates = passages * config.outer.samples
         chunks = config.reward.retrains * math.ceil(candidates / self.candidates)
-        batch = inner.batch_size * inner.accumulation
-        lines, wholes = (load.lines, 1) if batch == 1 else (0, math.ceil((load.lines + 1) / batch))
         samplings = math.ceil(passages / self.per_sampling)
         askings = math.ceil(chunks / self.asked_chunks) * math.ceil(load.questions / self.asked_rows)
         outer, lessons = config.outer.sft, candidates if config.outer.improver == "weighted" else passages
         calls = {
             EDIT_PREFILL: samplings,
             EDIT_DECODE: samplings * self.decoding()[0],
-            LINE: chunks * inner.epochs * lines,
-            PASSAGE: chunks * inner.epochs * wholes,
+            **self.training()[0],
             ANSWER_PREFILL: askings,
             ANSWER_DECODE: askings * config.reward.answer_tokens,
             SCORE: askings,
@@ -263,10 +253,11 @@ class Plan:
         loops = config.data.train_items * config.outer.samples * config.reward.retrains
         return [
             f"{loops} inner loops: {config.data.train_items} passages × {config.outer.samples} self-edits × "
-            f"{config.reward.retrains} retrains, each {config.inner.epochs} epochs of a passage of {load.passage} "
-            f"tokens and {load.lines} lines of {load.line}",
-            f"self-edits of {_mean(load.edits):.0f} tokens on average, half of which have no more than "
-            f"{_median(load.edits):.0f}; rows that are done leave",
+            f"{config.reward.retrains} retrains, each {config.inner.epochs} epochs of a passage of "
+            f"{mean(load.passages):.0f} tokens and lines of {mean(load.lines):.0f} on average, in token slots of which "
+            f"{self.training()[1]:.0%} are real",
+            f"self-edits of {mean(load.edits):.0f} tokens on average, half of which have no more than "
+            f"{at(load.edits, 0.5):.0f}; rows that are done leave",
             f"{load.questions} questions to a passage, of {load.question} tokens, each answered with "
             f"{config.reward.answer_tokens}",
             "every resource at the chip's peak, and the slowest of FLOPs, HBM and interconnect counts: runs are slower",
@@ -310,15 +301,6 @@ class Plan:
         how = replace(how, lora=replace(how.lora, freeze_a=False))  # what is asked has both factors
         state = self.engine.calls.blank_state(self.base, self._asked_lanes().total, how)
         return Weights(self.base, state.trainable["lora"], how.lora)
-
-
-def _mean(quantiles: Sequence[tuple[float, int]]) -> float:
-    """Of lengths with a straight line between two quantiles."""
-    return float(np.trapezoid([length for _, length in quantiles], [share for share, _ in quantiles]))
-
-
-def _median(quantiles: Sequence[tuple[float, int]]) -> float:
-    return float(np.interp(0.5, *zip(*quantiles, strict=True)))
 
 
 def _struct(dtype, *dims) -> jax.ShapeDtypeStruct:
