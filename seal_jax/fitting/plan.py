@@ -50,7 +50,7 @@ EDIT_PREFILL, EDIT_DECODE = "self-edits, prefill", "self-edits, a token"
 ANSWER_PREFILL, ANSWER_DECODE, SCORE = "answers, prefill", "answers, a token", "answers, score"
 TEACH, MERGE = "outer SFT step", "merge"
 TRAINING = LINE, PASSAGE, LONGEST, TEACH
-INNER = {LINE: "line", PASSAGE: "passage", LONGEST: "longest"}  # steps of inner loops, and their fields of the workload
+INNER = {LINE: "line", PASSAGE: "passage"}  # steps of inner loops that are counted, and their fields of the workload
 
 
 @dataclass(frozen=True)
@@ -198,8 +198,9 @@ class Plan:
         return steps, share, found.prod(axis=1).sum() / (total * most * packing.bucket(limit))
 
     def training(self) -> tuple[dict[str, float], float]:
-        """(calls of each program of an inner step in a round, share of real tokens): what the engine's plan for the
-        assumed lengths has of token slots, in calls of all candidates of the nearest length that is compiled."""
+        """(calls of INNER in a round, share of real tokens): what the engine's plan for the assumed lengths has of
+        token slots, as calls with all candidates of the one whose length is nearer. The step on the longest sequences
+        is not counted, since it recomputes more than their few candidates need."""
         config, inner = self.config, self.config.inner
         count = config.data.train_items * config.outer.samples
         loops = self.load.loops(count, inner.epochs, config.knowledge.max_sequences)
