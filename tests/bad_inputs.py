@@ -228,6 +228,7 @@ FIELDS = [  # --config.FIELD=VALUE, what its sentence holds
     ("sampling.max_new_tokens=0", "config.sampling.max_new_tokens: is 0 and must be at least 1"),
     ("sampling.max_new_tokens=600", "config.sampling.max_new_tokens: the longest prompt, of 'Arlo', has"),
     ("evaluation.answer_tokens=0", "config.evaluation.answer_tokens: is 0 and must be at least 1"),
+    ("knowledge.least_words=4", "config.knowledge.least_words: is of sentences, but config.knowledge.split_sent"),
     ("reward.likelihood_weight=0", "config.reward: accuracy_weight and likelihood_weight are both 0; set one"),
     ("reward.judge.kind=oracle", "config.reward.judge.kind: is 'oracle' and must be one of lexical"),
     ("reward.judge.kind=remote", "OPENAI_API_KEY"),

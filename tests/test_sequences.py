@@ -34,6 +34,8 @@ CASES = [
         "1. The weir is old. Dr. I. Torvald built it!\nIt holds 3.5 tons. \"Why?\" Nobody knows.",
         ["The weir is old.", "Dr. I. Torvald built it!", "It holds 3.5 tons.", '"Why?"', "Nobody knows."],
     ),
+    ("fragments", Rules(split_sentences=True, least_words=3, max_sequences=2),
+     "Facts:\n1. Ab\n2. It is ab. Yes. Bo is bo.\nCo is co.", ["It is ab.", "Bo is bo."]),
     ("the first two", Rules(split_sentences=True, max_sequences=2), "Ab. Bo. Co. Do.", ["Ab.", "Bo."]),
     (
         "numbered list",

@@ -172,6 +172,9 @@ def _contradictions(config: Config) -> list[str]:
     kl = config.continual.replay_objective == "kl" or config.continual.neutral
     if config.inner.objective == "sft" and config.inner.distill != Distill() and not kl:
         problems.append("config.inner.distill: is set, but config.inner.objective is 'sft'; make that 'distill'")
+    if config.knowledge.least_words and not config.knowledge.split_sentences:
+        problems.append("config.knowledge.least_words: is of sentences, but config.knowledge.split_sentences is False; "
+                        "set that to True")  # fmt: skip
     if config.arc.least_rate > config.arc.most_rate:
         problems.append("config.arc.least_rate: is greater than most_rate; make it smaller")
     group = {"rounds": "outer", "pretraining": "pretraining"}.get(config.experiment)

@@ -51,6 +51,7 @@ class Knowledge:
     form: str = choice("plain", "plain", "chat")  # training sequences as bare text, or as turns of a chat
     split_newlines: bool = True
     split_sentences: bool = False  # each sentence of a line is a sequence of its own
+    least_words: int = number(0, 0)  # of such a sentence; fewer say nothing, as 'Facts:' does, and it is left out
     max_sequences: int = number(30, 1)
     include_passage: bool = True
     closing: bool = False  # end of text inside the loss

@@ -19,6 +19,7 @@ def world(config: Config) -> World:
         form=how.form,
         split_newlines=how.split_newlines,
         split_sentences=how.split_sentences,
+        least_words=how.least_words,
         max_sequences=how.max_sequences,
         include_passage=how.include_passage,
         closing=how.closing,

@@ -42,6 +42,7 @@ class Rules:
     closing: bool = False  # the end of text, or of the assistant's turn, is inside the loss
     chain_of_thought: bool = False  # only what follows the line 'Implications:' is trained on
     split_sentences: bool = False  # each sentence of a line is a sequence of its own
+    least_words: int = 0  # sentences with fewer are left out, where each is a sequence of its own
     teacher: bool = False  # every sequence but the passage itself has a teacher that has read the passage
 
     def __post_init__(self) -> None:
@@ -98,7 +99,8 @@ def split_completion(completion: str, rules: Rules) -> list[str]:
             return _questions(_segments(plain))[: rules.max_sequences]
         lines = _lines(_segments(completion))
         if rules.split_sentences:
-            lines = [sentence for line in lines for sentence in sentences(LIST_MARKER.sub("", line))]
+            found = (sentence for line in lines for sentence in sentences(LIST_MARKER.sub("", line)))
+            lines = [sentence for sentence in found if len(sentence.split()) >= rules.least_words]
         return lines[: rules.max_sequences]
     return _segments(completion)[: rules.max_sequences]
 
