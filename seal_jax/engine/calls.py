@@ -112,7 +112,7 @@ class Calls:
         program = sft.Program(model, recipe.optimizer, chunk, recipe.distillation)
         axes = {name: 0 if name == "past" else None for name in frozen}
         step = jax.vmap(functools.partial(sft.sft_step, program), in_axes=(axes, 0, 0, 0))
-        split = split_candidates(_on_lanes(step), (axes, 0, 0, 0, 0), 0, self.layout)
+        split = split_candidates(sft.on_lanes(step), (axes, 0, 0, 0, 0), 0, self.layout)
 
         def run(*args):
             state, losses = split(*args)
@@ -336,17 +336,3 @@ def fold_key(seed: jax.Array) -> jax.Array:
     for place in range(seed.shape[0]):
         key = jax.random.fold_in(key, seed[place])
     return key
-
-
-def _on_lanes(step):
-    """A step over the chosen lanes of a stacked state: only these are computed, and the others keep their state."""
-
-    def run(frozen, state, lanes, batch, hyper):
-        if lanes.shape[0] == batch.valid.shape[0] == state.step.shape[0]:
-            return step(frozen, state, batch, hyper)
-        own = {name: tree for name, tree in frozen.items() if name == "past"}
-        part, part_hyper, own = jax.tree.map(lambda leaf: leaf[lanes], (state, hyper, own))
-        part, losses = step(frozen | own, part, batch, part_hyper)
-        return jax.tree.map(lambda leaf, new: leaf.at[lanes].set(new), state, part), losses
-
-    return run

@@ -166,6 +166,20 @@ def descend(
     return held, jnp.where(valid, jnp.where(fine, loss, jnp.nan), 0.0)
 
 
+def on_lanes(step: Callable) -> Callable:
+    """A step over the chosen lanes of a stacked state: only these are computed, and the others keep their state."""
+
+    def run(frozen, state, lanes, batch, hyper):
+        if lanes.shape[0] == batch.valid.shape[0] == state.step.shape[0]:
+            return step(frozen, state, batch, hyper)
+        own = {name: tree for name, tree in frozen.items() if name == "past"}
+        part, part_hyper, own = jax.tree.map(lambda leaf: leaf[lanes], (state, hyper, own))
+        part, losses = step(frozen | own, part, batch, part_hyper)
+        return jax.tree.map(lambda leaf, new: leaf.at[lanes].set(new), state, part), losses
+
+    return run
+
+
 def finetune(program: Program, frozen: dict, trainable: dict, batches: Batch, hyper: Hyper) -> tuple[dict, jax.Array]:
     """The plain loop over steps that defines what is right: batches [S, A, B, T] -> (trained, losses [S])."""
     state, losses = init_state(program.optimizer, trainable), []
