@@ -1,5 +1,6 @@
 """The programs that a round of a config runs, as calls that can be compiled, and how often each is called."""
 
+import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -201,19 +202,25 @@ class Plan:
         """(calls of INNER in a round, share of real tokens): what the engine's plan for the assumed lengths has of
         token slots, as calls with all candidates of the one whose length is nearer. The step on the longest sequences
         is not counted, since it recomputes more than their few candidates need."""
-        config, inner = self.config, self.config.inner
-        count = config.data.train_items * config.outer.samples
-        loops = self.load.loops(count, inner.epochs, config.knowledge.max_sequences)
-        how, devices = recipe(inner), self.engine.layout.devices
-        found = training_slots(loops, how, self.candidates, devices, config.engine.length_groups)
+        how, devices = recipe(self.config.inner), self.engine.layout.devices
+        slots, real = self._training_slots
         sizes = {name: packing.bucket(getattr(self.load, field)) for name, field in INNER.items()}
         calls = dict.fromkeys(sizes, 0.0)
-        for length, slots in found.items():
+        for length, count in slots.items():
             name = min(sizes, key=lambda name, length=length: abs(math.log(sizes[name] / length)))
             each = Lanes.holding(self.candidates, devices).total * sizes[name] * how.batch
-            calls[name] += config.reward.retrains * slots / each
-        real = sum(inner.epochs * len(row.tokens) for loop in loops for row in loop.rows)
-        return calls, real / sum(found.values())
+            calls[name] += self.config.reward.retrains * count / each
+        return calls, real / sum(slots.values())
+
+    @functools.cached_property
+    def _training_slots(self) -> tuple[dict[int, int], int]:
+        """(`training_slots`, real tokens in them) of one inner loop on every self-edit of a round."""
+        config = self.config
+        count = config.data.train_items * config.outer.samples
+        loops = self.load.loops(count, config.inner.epochs, config.knowledge.max_sequences)
+        groups, devices = config.engine.length_groups, self.engine.layout.devices
+        slots = training_slots(loops, recipe(config.inner), self.candidates, devices, groups)
+        return slots, sum(config.inner.epochs * len(row.tokens) for loop in loops for row in loop.rows)
 
     def score(self) -> Program:
         lanes, rows = self._asked_lanes(), packing.row_bucket(self.asked_rows)
