@@ -17,8 +17,8 @@ from pathlib import Path
 
 from seal_jax.domains.knowledge.corpus import Passage, load_passages
 from seal_jax.domains.knowledge.sequences import Rules, training_examples
-from seal_jax.engine import groups, packing
-from seal_jax.engine.packing import Candidate, Lanes, Row
+from seal_jax.engine import groups
+from seal_jax.engine.packing import Candidate, Row
 from seal_jax.errors import UserError
 from seal_jax.model import gguf_file
 from seal_jax.model.gguf_tokenizer import tokenizer_from_gguf
@@ -72,13 +72,9 @@ def measure(candidates: list[Candidate], together: int, limit: int) -> tuple[int
     """(token slots, steps, calls, sizes of the programs) of all chunks on one device."""
     slots = dispatched = calls = 0
     programs: set[tuple[int, int]] = set()
-    for chunk in packing.plan_chunks(candidates, 1, together):
-        members = [candidates[index] for index in chunk]
-        steps = packing.schedule_steps(members, 1)
-        slotted = [packing.slots_of(one) for one in members]
-        parts = groups.plan_parts(slotted, steps, Lanes.holding(len(members), 1), limit)
+    for steps, parts in groups.plan_all(candidates, together, 1, limit):
         slots += sum(part.width * part.length for part in parts)
-        dispatched, calls = dispatched + len(steps), calls + len(parts)
+        dispatched, calls = dispatched + steps, calls + len(parts)
         programs |= {part.size for part in parts}
     return slots, dispatched, calls, programs
 

@@ -5,12 +5,13 @@ Candidates do not see each other, so the split changes their results by rounding
 what is minimised is the token slots computed, and so many more for each call and for each program.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from seal_jax.engine.packing import Lanes, Row, bucket, counted_width
+from seal_jax.engine import packing
+from seal_jax.engine.packing import Candidate, Lanes, Row, bucket, counted_width
 
 # Both in token slots of SmolLM2-135M on a CPU, where a slot takes 12 ms of a core, and were measured there.
 CALL = 32  # what one more call costs: it reads the base, and reads and writes the state of its lanes
@@ -54,6 +55,18 @@ def plan_parts(
             slots = [own if candidate in members else () for candidate, own in enumerate(step)]
             parts.append(Part(slots, width, length))
     return parts
+
+
+def plan_all(
+    candidates: Sequence[Candidate], together: int, devices: int, limit: int, rows: int = 1
+) -> Iterator[tuple[int, list[Part]]]:
+    """(steps, their calls) of each chunk in which candidates train, at most `together` in one, `rows` sequences of each
+    in a step: what a run will compute, without running it."""
+    for chunk in packing.plan_chunks(candidates, rows, together):
+        members = [candidates[index] for index in chunk]
+        steps = packing.schedule_steps(members, rows)
+        slotted = [packing.slots_of(one) for one in members]
+        yield len(steps), plan_parts(slotted, steps, Lanes.holding(len(members), devices), limit, rows)
 
 
 def places_widths(parts: Sequence[Part], weights: Sequence[np.ndarray]) -> dict[tuple[int, int], int]:

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from seal_jax.engine import groups, packing
-from seal_jax.engine.packing import Candidate, Lanes, Row
+from seal_jax.engine import groups
+from seal_jax.engine.packing import Candidate, Row
 from seal_jax.engine.recipe import Recipe
 
 Quantiles = tuple[tuple[float, int], ...]  # (share of them that have no more, tokens), with a straight line between two
@@ -60,11 +60,7 @@ def training_slots(loops: Sequence[Candidate], how: Recipe, together: int, devic
     """{length of the sequences: token slots of all devices} of the calls in which inner loops train, so many at a time
     and in at most `limit` groups of like length, as the engine plans them."""
     slots: dict[int, int] = {}
-    for chunk in packing.plan_chunks(loops, how.batch, together):
-        members = [loops[i] for i in chunk]
-        lanes = Lanes.holding(len(members), devices)
-        slotted = [packing.slots_of(one) for one in members]
-        parts = groups.plan_parts(slotted, packing.schedule_steps(members, how.batch), lanes, limit, how.batch)
+    for _, parts in groups.plan_all(loops, together, devices, limit, how.batch):
         for part in parts:
             slots[part.length] = slots.get(part.length, 0) + part.width * devices * part.length * how.batch
     return slots
