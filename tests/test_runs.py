@@ -14,7 +14,7 @@ import numpy as np
 import optax
 import pytest
 
-from seal_jax.config import MACHINE
+from seal_jax.config import MACHINE, defaults, merged
 from seal_jax.errors import UserError
 from seal_jax.runs import checkpoint, environment
 from seal_jax.runs.directory import open_run
@@ -51,6 +51,18 @@ def test_a_different_config_is_refused_with_the_keys_and_both_values(tmp_path):
     open_run(tmp_path, CONFIG).close()  # the refusal released the lock
 
 
+def test_a_run_begun_before_a_field_existed_continues_with_its_default_alone(tmp_path):
+    config = json.loads(json.dumps(defaults("knowledge", "continual")))
+    old = {name: dict(group) if isinstance(group, dict) else group for name, group in config.items()}
+    del old["knowledge"]["least_words"], old["continual"]
+    open_run(tmp_path, old).close()
+    with pytest.raises(UserError, match=r"knowledge.least_words: 0 -> 3$"):
+        open_run(tmp_path, merged(config, {"knowledge": {"least_words": 3}}))
+    with open_run(tmp_path, config) as run:
+        assert run.continued
+    assert written(tmp_path) == config
+
+
 RUN = {"outer": {"rounds": 2, "samples": 5}} | {group: {"x": 1} for group in MACHINE}
 
 
@@ -85,10 +97,12 @@ def test_more_rounds_with_another_change_are_refused_for_that_change_alone(tmp_p
     with pytest.raises(UserError) as error:
         open_run(tmp_path, RUN | {"outer": {"rounds": 3, "samples": 6}})
     assert "outer.samples: 5 -> 6" in str(error.value) and "outer.rounds" not in str(error.value)
-    for other in ({"samples": 5}, {"rounds": None, "samples": 5}):  # a number of rounds that is not named
-        with pytest.raises(UserError, match="outer.rounds: 2 -> "):
-            open_run(tmp_path, RUN | {"outer": other})
+    with pytest.raises(UserError, match="outer.rounds: 2 -> null"):
+        open_run(tmp_path, RUN | {"outer": {"rounds": None, "samples": 5}})
     assert written(tmp_path) == RUN
+    open_run(tmp_path, RUN | {"outer": {"rounds": 3, "samples": 5}}).close()
+    with pytest.raises(UserError, match="outer.rounds: 3 -> 2"):  # which it is where it is not named
+        open_run(tmp_path, RUN | {"outer": {"samples": 5}})
 
 
 def test_a_start_that_computed_nothing_takes_its_config_back(tmp_path):

@@ -118,8 +118,8 @@ def defaults(domain: str = "knowledge", experiment: str = "rounds") -> dict:
 
     It holds only what the domain and the experiment read.
     """
-    values = _merged(dataclasses.asdict(Config()), {"domain": domain, "experiment": experiment})
-    values = _merged(values, ARC_DEFAULTS if domain == "arc" else {})
+    values = merged(dataclasses.asdict(Config()), {"domain": domain, "experiment": experiment})
+    values = merged(values, ARC_DEFAULTS if domain == "arc" else {})
     for name in (*UNREAD[domain], *UNREAD_IN[experiment]):
         *groups, last = name.split(".")
         holder = values
@@ -152,7 +152,7 @@ def from_dict(values: Mapping[str, Any]) -> Config:
         for name in names:
             if _value_at(values, name) not in (None, _value_at(usual, name)):
                 problems.append(f"config.{name}: is set, but {reader} does not read it; take it out")
-    config = _build(Config, _merged(defaults(domain, experiment), values), "config", problems)
+    config = _build(Config, merged(defaults(domain, experiment), values), "config", problems)
     if not problems:
         problems += _contradictions(config)
     if problems:
@@ -226,12 +226,12 @@ def _of_outer(config: Config) -> list[str]:
     return problems
 
 
-def _merged(base: Mapping, changes: Mapping) -> dict:
+def merged(base: Mapping, changes: Mapping) -> dict:
     """`base` with what `changes` holds in its place, group by group."""
     both = {name: value for name, value in base.items()}
     for name, value in changes.items():
         old = both.get(name)
-        both[name] = _merged(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+        both[name] = merged(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
     return both
 
 

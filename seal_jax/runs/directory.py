@@ -1,7 +1,8 @@
 """The folder of one run: who may write in it, and with which config.
 
 A run continues with the config that it began with. The groups in config.MACHINE may change, because they change no
-number, and outer.rounds may rise. Any other difference is refused, and so is a second process.
+number, and outer.rounds may rise. A field that a run knows nothing of, since it was begun before there was one, has its
+default. Any other difference is refused, and so is a second process.
 """
 
 import fcntl
@@ -12,7 +13,7 @@ from typing import Any
 
 from etils import epath
 
-from seal_jax.config import MACHINE
+from seal_jax.config import MACHINE, defaults, merged
 from seal_jax.errors import UserError
 from seal_jax.runs import environment
 from seal_jax.runs.records import in_bucket
@@ -67,7 +68,9 @@ class RunDirectory:
             return
         if not isinstance(old, dict):
             raise UserError(f"{file} holds no config; restore it from a copy, or choose another --workdir")
-        changed = differences(_fixed(old), _fixed(_with_rounds_of(config, old)))
+        usual = defaults(config.get("domain", "knowledge"), config.get("experiment", "rounds"))
+        before, now = (merged(usual, _fixed(one)) for one in (old, _with_rounds_of(config, old)))
+        changed = differences(before, now)
         if changed:
             listed = "".join(f"\n  {line}" for line in changed)
             raise UserError(f"{file} has another config; choose another --workdir, or undo these changes:{listed}")
