@@ -60,6 +60,17 @@ def test_runs_that_differ_in_their_seed_alone_are_one_column(runs):
     assert (faster.names, faster.name, faster.judge) == (["faster"], "faster", "lexical")
 
 
+def test_a_run_begun_before_a_field_existed_has_its_default(runs, tmp_path):
+    seeds, _ = runs
+    config = json.loads((epath.Path(seeds[0]) / "config.json").read_text())
+    config["seed"] = 7
+    del config["inner"]["targets"], config["knowledge"]["least_words"]
+    older = epath.Path(made(tmp_path / "older", records=7))
+    (older / "config.json").write_text(json.dumps(config))
+    (mine,) = columns([*seeds, str(older)])
+    assert mine.seeds == [0, 1, 2, 7]
+
+
 def test_items_are_averaged_over_seeds_first(runs):
     seeds, other = runs
     found = compare([*seeds, other])

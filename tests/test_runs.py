@@ -14,7 +14,7 @@ import numpy as np
 import optax
 import pytest
 
-from seal_jax.config import MACHINE, defaults, merged
+from seal_jax.config import MACHINE, defaults
 from seal_jax.errors import UserError
 from seal_jax.runs import checkpoint, environment
 from seal_jax.runs.directory import open_run
@@ -57,7 +57,7 @@ def test_a_run_begun_before_a_field_existed_continues_with_its_default_alone(tmp
     del old["knowledge"]["least_words"], old["continual"]
     open_run(tmp_path, old).close()
     with pytest.raises(UserError, match=r"knowledge.least_words: 0 -> 3$"):
-        open_run(tmp_path, merged(config, {"knowledge": {"least_words": 3}}))
+        open_run(tmp_path, config | {"knowledge": config["knowledge"] | {"least_words": 3}})
     with open_run(tmp_path, config) as run:
         assert run.continued
     assert written(tmp_path) == config

@@ -4,6 +4,7 @@ The entry points read a ConfigDict and `from_dict` turns it into `Config`; below
 """
 
 import dataclasses
+import json
 import math
 import types
 import typing
@@ -118,8 +119,8 @@ def defaults(domain: str = "knowledge", experiment: str = "rounds") -> dict:
 
     It holds only what the domain and the experiment read.
     """
-    values = merged(dataclasses.asdict(Config()), {"domain": domain, "experiment": experiment})
-    values = merged(values, ARC_DEFAULTS if domain == "arc" else {})
+    values = _merged(dataclasses.asdict(Config()), {"domain": domain, "experiment": experiment})
+    values = _merged(values, ARC_DEFAULTS if domain == "arc" else {})
     for name in (*UNREAD[domain], *UNREAD_IN[experiment]):
         *groups, last = name.split(".")
         holder = values
@@ -127,6 +128,15 @@ def defaults(domain: str = "knowledge", experiment: str = "rounds") -> dict:
             holder = holder[group]
         del holder[last]
     return values
+
+
+def completed(values: Mapping[str, Any]) -> dict:
+    """`values` with the defaults of their domain and experiment where a field is absent, as in the config of a run that
+    was begun before there was such a field. Of an unknown domain or experiment as they are."""
+    domain, experiment = values.get("domain", "knowledge"), values.get("experiment", "rounds")
+    known = domain in DOMAINS and experiment in EXPERIMENTS
+    usual = json.dumps(defaults(domain, experiment) if known else {})  # tuples become lists, as in a file
+    return _merged(json.loads(usual), values)
 
 
 def unread(domain: str, name: str, experiment: str = "rounds") -> bool:
@@ -152,7 +162,7 @@ def from_dict(values: Mapping[str, Any]) -> Config:
         for name in names:
             if _value_at(values, name) not in (None, _value_at(usual, name)):
                 problems.append(f"config.{name}: is set, but {reader} does not read it; take it out")
-    config = _build(Config, merged(defaults(domain, experiment), values), "config", problems)
+    config = _build(Config, _merged(defaults(domain, experiment), values), "config", problems)
     if not problems:
         problems += _contradictions(config)
     if problems:
@@ -226,12 +236,12 @@ def _of_outer(config: Config) -> list[str]:
     return problems
 
 
-def merged(base: Mapping, changes: Mapping) -> dict:
+def _merged(base: Mapping, changes: Mapping) -> dict:
     """`base` with what `changes` holds in its place, group by group."""
     both = {name: value for name, value in base.items()}
     for name, value in changes.items():
         old = both.get(name)
-        both[name] = merged(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+        both[name] = _merged(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
     return both
 
 

@@ -8,14 +8,14 @@ A result file of the paper's authors is a column of its own (released.py).
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
 from etils import epath
 from scipy import stats
 
-from seal_jax.config import MACHINE
+from seal_jax.config import MACHINE, completed
 from seal_jax.errors import UserError
 from seal_jax.report import tables
 from seal_jax.report.estimates import DIGITS, LEVEL, Estimate, estimate
@@ -126,6 +126,7 @@ def columns(folders: Sequence[str]) -> list[Column]:
         recorded = load(path)
         if not recorded.config or not recorded.rows:
             raise UserError(f"{path} holds no run with a table; name the folder of a run, as --workdir did")
+        recorded = replace(recorded, config=completed(recorded.config))
         fixed = {name: value for name, value in flat(recorded.config).items() if name != "seed"}
         groups.setdefault(repr(sorted(fixed.items())), []).append((recorded.config.get("seed", 0), path.name, recorded))
     runs = [run for group in groups.values() for _, _, run in group]

@@ -13,7 +13,7 @@ from typing import Any
 
 from etils import epath
 
-from seal_jax.config import MACHINE, defaults, merged
+from seal_jax.config import MACHINE, completed
 from seal_jax.errors import UserError
 from seal_jax.runs import environment
 from seal_jax.runs.records import in_bucket
@@ -68,8 +68,7 @@ class RunDirectory:
             return
         if not isinstance(old, dict):
             raise UserError(f"{file} holds no config; restore it from a copy, or choose another --workdir")
-        usual = defaults(config.get("domain", "knowledge"), config.get("experiment", "rounds"))
-        before, now = (merged(usual, _fixed(one)) for one in (old, _with_rounds_of(config, old)))
+        before, now = (_fixed(completed(one)) for one in (old, _with_rounds_of(config, old)))
         changed = differences(before, now)
         if changed:
             listed = "".join(f"\n  {line}" for line in changed)
