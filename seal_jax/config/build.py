@@ -162,7 +162,7 @@ def from_dict(values: Mapping[str, Any]) -> Config:
         for name in names:
             if _value_at(values, name) not in (None, _value_at(usual, name)):
                 problems.append(f"config.{name}: is set, but {reader} does not read it; take it out")
-    config = _build(Config, _merged(defaults(domain, experiment), values), "config", problems)
+    config = _build(Config, completed(values), "config", problems)
     if not problems:
         problems += _contradictions(config)
     if problems:
