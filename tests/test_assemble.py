@@ -28,7 +28,7 @@ def test_what_is_printed_is_the_table(fast, whole, capsys):
                  "SEAL, round 1, held out", "all phases", "over random", f"Report: {workdir / 'report.html'}",
                  f"{final.measures['log_likelihood'].mean:.2f} ± "):  # fmt: skip
         assert part in out
-    assert out.count("base, evaluation: inner loops") == 1
+    assert out.count("base, evaluation: answers") == 1
 
 
 def test_the_report_is_written_after_every_row(home, actors, tmp_path, monkeypatch):

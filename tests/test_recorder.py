@@ -64,7 +64,7 @@ def test_keys_of_records_are_keys_of_stages(tmp_path):
 
 def test_stages_in_words():
     assert keys.title(STAGE) == "SEAL, round 2: inner loops"
-    assert keys.title(Stage(EVALUATION, "base", 0, ANSWER)) == "base, evaluation: inner loops"
+    assert keys.title(Stage(EVALUATION, "base", 0, ANSWER)) == "base, evaluation: answers"
     assert keys.title(Stage(EVALUATION, "sentences", 0, keys.TEACH)) == "sentences: training on all passages"
     assert keys.title(Stage(EVALUATION, keys.OWN, 1, keys.TEACH)) == "1 self-edit each: training"
     assert keys.title(Stage(TRAIN, "random", 1, UNTRAINED)) == "random, round 1: asking the untrained student"

@@ -293,7 +293,7 @@ def test_wall_time_and_usage_add_up_over_starts():
         stage | {"seconds": 3600.0, "split": "evaluation", "purpose": "answers"},
         stage | {"seconds": 31.0, "real_tokens": 0, "token_slots": 10},
     ]
-    names = {"SEAL, round 1: inner loops": 61.0, "SEAL, round 1, evaluation: inner loops": 3600.0}
+    names = {"SEAL, round 1: inner loops": 61.0, "SEAL, round 1, evaluation: answers": 3600.0}
     assert tables.phases(records) == names
     text = terminal.show_phases(tables.phases(records)).splitlines()
     assert [line.split()[-1] for line in text[2:]] == ["1:01", "1:00:00", "1:01:01"]

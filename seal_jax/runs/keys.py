@@ -66,23 +66,23 @@ _DOING = {
     WRITE: "writing self-edits",
     UNTRAINED: "asking the untrained student",
     REWARD: "inner loops",
-    ANSWER: "inner loops",
+    ANSWER: "answers",
     TEACH: "finetuning the policy",
     RATE: "rating self-edits",
 }
 
 
-_AFTER_ANOTHER = {WRITE: "writing self-edits", TEACH: "learning", ANSWER: "questions"}
+_AFTER_ANOTHER = {WRITE: "writing self-edits", TEACH: "learning", ANSWER: "answers"}
 
 
 def title(stage: Stage) -> str:
-    """A stage in words: 'SEAL, round 1, evaluation: inner loops'."""
+    """A stage in words: 'SEAL, round 1, evaluation: answers'."""
     if stage.arm in (CONTINUAL, CONTROLLED):
         number = f", passage {stage.round}" if stage.round else ""
         return f"{stage.arm}{number}: {_AFTER_ANOTHER[stage.purpose]}"
     if stage.arm == OWN:
         number = f"{stage.round} self-edit{'s' * (stage.round > 1)} each: " if stage.round else ""
-        return number + {TEACH: "training", ANSWER: "questions"}.get(stage.purpose, _DOING[stage.purpose])
+        return number + ("training" if stage.purpose == TEACH else _DOING[stage.purpose])
     number = f", round {stage.round}" if stage.round else ""
     if (stage.split, stage.purpose) == (EVALUATION, TEACH):
         return f"{stage.arm}{number}: training on all passages"
