@@ -23,6 +23,7 @@ from seal_jax.model.hf_config import model_config
 from seal_jax.model.transformer import Transformer
 from seal_jax.report import compared, forgetting, html, terminal
 from seal_jax.report.compare import compare
+from seal_jax.report.estimates import Estimate
 from seal_jax.report.recorded import load
 from seal_jax.runs import checkpoint, keys
 from seal_jax.runs.records import read
@@ -312,6 +313,36 @@ def test_differences_between_runs_are_of_sequences_of_the_same_passages():
     held = forgetting.Matrix("held", [("c", "a"), ("b", "a")], rng.random((2, 3, 2)), 0, 0)
     [(learned, kept)] = forgetting._gained(free, held)
     assert learned == held.learned[0] - free.learned[1] and kept == held.last[0] - free.last[1]
+
+
+def test_how_far_the_gates_measure_agrees_with_what_is_forgotten():
+    """Against the falls by hand: 0.8 and 0.1 in the first sequence, 0 and 0.5 in the second; one more was undone."""
+    nan = np.nan
+    values = np.full((2, 5, 4), nan)
+    values[0, 1:, :3] = [[0.9, nan, nan], [0.1, 0.6, nan], [0.2, 0.3, 1.0], [0.0, 0.0, 0.0]]
+    values[1, 1:, :3] = [[0.4, nan, nan], [0.4, 0.8, nan], [0.1, 0.1, 1.0], [0.0, 0.0, 0.0]]
+    matrix = forgetting.Matrix("controlled", [("a", "b", "c", "d"), ("c", "a", "b", "d")], values, 2, 0)
+
+    def updates(*rises):
+        return [
+            {"arm": "controlled", "sequence": s, "round": n, "rise": rise, "undone": n == 4}
+            for s, given in enumerate(rises)
+            for n, rise in enumerate(given, 1)
+        ]
+
+    def agreed(*rises):
+        return forgetting.gate_agreement([matrix], updates(*rises))
+
+    assert agreed((None, 0.3, 0.1, 0.0), (None, 0.1, 0.2, 9.0)).mean == pytest.approx(1.0)
+    one, other = (None, 0.1, 0.3, 0.0), (None, 0.1, 0.2, 9.0)
+    assert agreed(one, other).mean == pytest.approx(0.0) and agreed(one, other).count == 2
+    assert agreed(one, (None,) * 4).mean == pytest.approx(-1.0)
+    assert agreed((None,) * 4, (None,) * 4) is None
+
+
+def test_the_report_says_how_far_the_gate_agrees(controlled, monkeypatch):
+    monkeypatch.setattr(forgetting, "gate_agreement", lambda *_: Estimate(0.5, 0.25, 0.75, 2))
+    assert "mean over sequences: +0.50 ± 0.25." in html.render(epath.Path(controlled[1]))
 
 
 def test_numbers_of_a_matrix():

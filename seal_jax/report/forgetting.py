@@ -1,13 +1,15 @@
 """What continual self-edits keep and forget: the matrix of each arm, as in the paper (arXiv 2506.10943)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from seal_jax.config import FREE
+from seal_jax.report import agreement
 from seal_jax.report.cells import ABSENT, Table, number
-from seal_jax.report.estimates import estimate
+from seal_jax.report.estimates import Estimate, estimate
 from seal_jax.report.recorded import Recorded
 from seal_jax.report.tables import per_item
 from seal_jax.runs import keys
@@ -21,6 +23,10 @@ SUMMARY = ("untrained", "just learned", "at the end", "forgotten", "undone", "fa
 SUMMARY_NOTE = (
     "“just learned”: each passage after its own update; “at the end”: after the last one; “forgotten”: the difference. "
     "Mean ± half of the 95% interval over sequences, differences paired by sequence."
+)
+GATE_NOTE = (
+    "Rank correlation of the rise in loss that the gate goes by with the fall in accuracy on earlier passages, over "
+    "the updates of a sequence, mean over sequences:"
 )
 
 
@@ -120,7 +126,27 @@ def tables(recorded: Recorded) -> list[Table]:
     if len(whole) == 2:
         gained = [_percent(np.array(part), "+") for part in zip(*_gained(*whole), strict=True)]
         rows.append(["difference", ABSENT, *gained, ABSENT, ABSENT, ABSENT])
-    return [*shown, Table(TITLE, ["arm", *SUMMARY], rows, SUMMARY_NOTE)]
+    agreed = gate_agreement(found, recorded.updates)
+    note = SUMMARY_NOTE if agreed is None else f"{SUMMARY_NOTE} {GATE_NOTE} {number(agreed, 'log_likelihood', '+')}."
+    return [*shown, Table(TITLE, ["arm", *SUMMARY], rows, note)]
+
+
+def gate_agreement(found: Sequence[Matrix], updates: Sequence[Mapping[str, Any]]) -> Estimate | None:
+    """How far the rise in loss that a gate goes by agrees with what an update costs in right answers.
+
+    Spearman's correlation, over the updates of a sequence that were kept, of the rise with the fall in accuracy on the
+    passages before; mean and 95% interval over sequences. None where too little is known, or no gate was set.
+    """
+    values = {one.arm: one.values for one in found}
+    pairs: dict[tuple[str, int], list[tuple[float, float]]] = {}
+    for one in updates:
+        arm, s, n = one["arm"], one["sequence"], one["round"]
+        if one["rise"] is not None and not one["undone"]:
+            fall = float(np.mean(values[arm][s, n - 1, : n - 1] - values[arm][s, n, : n - 1]))
+            if np.isfinite([one["rise"], fall]).all():
+                pairs.setdefault((arm, s), []).append((one["rise"], fall))
+    correlations = agreement.within(pairs.values())
+    return estimate(correlations, (-1.0, 1.0)) if correlations else None
 
 
 def side_by_side(runs: Sequence[tuple[str, Sequence[Recorded]]]) -> list[Table]:
