@@ -1,7 +1,11 @@
 """One table over runs: columns by config, seeds pooled, paired differences, the paper's numbers beside them."""
 
+import errno
 import json
 import shutil
+import signal
+import subprocess
+import sys
 
 import made_up_run
 import numpy as np
@@ -290,6 +294,24 @@ def test_one_run_is_shown_as_it_is_at_its_end(runs, capsys):
     (folder / "report.html").unlink(missing_ok=True)
     assert entry.main([runs[1]]) == 0
     assert "SEAL, round 2" in capsys.readouterr().out and (folder / "report.html").exists()
+
+
+def test_a_run_whose_page_cannot_be_written_is_one_sentence(runs, monkeypatch, capsys):
+    def protected(_):
+        raise OSError(errno.EROFS, "Read-only file system", "report.html.new")
+
+    monkeypatch.setattr(entry.html, "write", protected)
+    assert entry.main([runs[1]]) == 2
+    assert "report.html.new cannot be written (Read-only file system)" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGPIPE"), reason="this system has no SIGPIPE")
+def test_a_reader_that_has_seen_enough_ends_it_without_a_word(runs):
+    command = [sys.executable, "-m", "seal_jax.report", "--compare", *runs[0]]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.close()
+        said = process.stderr.read()
+    assert (process.returncode, said) == (-signal.SIGPIPE, b"")
 
 
 def test_mistakes_are_one_sentence(runs, tmp_path, capsys):

@@ -11,13 +11,14 @@ Exit status: 0; 2 after one sentence about bad input.
 """
 
 import argparse
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from etils import epath
 
-from seal_jax.errors import UserError
+from seal_jax.errors import UserError, disk_error
 from seal_jax.report import compared, html, terminal
 from seal_jax.report.compare import compare
 from seal_jax.report.recorded import load
@@ -33,6 +34,9 @@ def main(argv: Sequence[str]) -> int:
             show(args)
     except UserError as error:
         print(f"seal_jax: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"seal_jax: {disk_error(error)}", file=sys.stderr)
         return 2
     return 0
 
@@ -74,4 +78,6 @@ def say(text: str, out: str | None) -> None:
 
 
 if __name__ == "__main__":
+    if hasattr(signal, "SIGPIPE"):
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `| head` ends it without a word
     sys.exit(main(sys.argv[1:]))
