@@ -45,7 +45,7 @@ def test_every_known_reward_is_a_point_of_its_kind():
 
 
 def test_losses_of_inner_loops_and_of_policies():
-    (axes,) = figures.losses({"SEAL, round 1": [1.0, 2.0, 9.0]}, {("random", 2): 4.0}).axes
+    (axes,) = figures.losses({"SEAL, round 1": [1.0, 2.0, 9.0]}, {("random, round 2, policy", "random"): 4.0}).axes
     assert [x for x, _ in points(axes)] == [1, 2, 9]
     median, policy = axes.lines
     assert list(median.get_xdata()) == [2, 2] and np.ravel(policy.get_xdata()).tolist() == [4]

@@ -14,7 +14,7 @@ from seal_jax import seeds
 from seal_jax.engine.engine import Engine
 from seal_jax.errors import UserError
 from seal_jax.experiments import assemble, pretraining
-from seal_jax.report import html, terminal
+from seal_jax.report import figures, html, terminal
 from seal_jax.runs import checkpoint, keys
 from seal_jax.runs.records import read
 from seal_jax.student.ask import ask
@@ -142,6 +142,15 @@ def test_report(whole):
     assert "2 self-edits each" in text and "all passages at once" in page
     assert "The run is not complete" not in page and "2 self-edits each, against the untrained student" in page
     assert len(read(folder / "updates.jsonl")) == 0
+
+
+def test_the_losses_of_trainings_are_drawn_by_the_names_of_their_rows(whole, monkeypatch):
+    drawn, real = [], figures.losses
+    monkeypatch.setattr(figures, "losses", lambda *given: drawn.append(given) or real(*given))
+    page = html.render(epath.Path(whole[1]))
+    [(inner, outer)] = drawn
+    assert not inner and "Loss in the last epoch of each training" in page
+    assert [name for name, _ in outer] == ["passage only", "sentences", "1 self-edit each", "2 self-edits each"]
 
 
 @pytest.mark.parametrize(

@@ -155,15 +155,15 @@ def reliability(curve: Sequence[float]) -> str:
     return _uri(figure)
 
 
-def losses(inner: Mapping[str, Sequence[float]], outer: Mapping[tuple[str, int], float]) -> str:
-    """Loss in the last epoch: of inner loops by row or round (points and their median), of the policy by arm, round."""
-    names = [*inner, *(f"{round_label(*key)}, policy" for key in outer)]
+def losses(inner: Mapping[str, Sequence[float]], outer: Mapping[tuple[str, str], float]) -> str:
+    """Loss in the last epoch: of inner loops by row or round (points and their median), of one model by name, arm."""
+    names = [*inner, *(name for name, _ in outer)]
     figure, axes = _figure(0.9 + 0.34 * len(names))
     jitter = np.random.default_rng(0)
     for place, values in enumerate(inner.values()):
         axes.scatter(values, place + jitter.uniform(-0.2, 0.2, len(values)), color=GREY, s=10, alpha=0.5, lw=0)
         axes.plot([np.median(values)] * 2, [place - 0.3, place + 0.3], color=INK, lw=2)
-    for place, ((arm, _), value) in enumerate(outer.items(), len(inner)):
+    for place, ((_, arm), value) in enumerate(outer.items(), len(inner)):
         axes.plot(value, place, "D", color=_color(arm), ms=6)
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(len(names) - 0.5, -0.5)

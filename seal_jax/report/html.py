@@ -10,7 +10,7 @@ from etils import epath
 
 from seal_jax.report import cells, figures, forgetting, grid, reliability, tables, texts
 from seal_jax.report.examples import examples
-from seal_jax.report.recorded import Recorded, label, load, load_json
+from seal_jax.report.recorded import Recorded, label, load, load_json, round_label
 from seal_jax.report.tables import Line, Round
 from seal_jax.runs import keys
 from seal_jax.text import duration
@@ -200,13 +200,22 @@ def _pictures(recorded: Recorded, lines: Sequence[Line], rounds: Sequence[Round]
             name = label(recorded, trial["split"], trial["arm"], trial["round"])
             inner.setdefault(name, []).append(trial["loss"])
     outer = {
-        (record["arm"], record["round"]): record["loss"]
+        (_model(recorded, record), record["arm"]): record["loss"]
         for record in recorded.phases
         if record["purpose"] == keys.TEACH and record.get("loss") is not None
     }
-    if inner or outer:
+    if inner:
         caption = "Loss in the last epoch: inner loops (grey, median in black), and the policy's finetuning (diamonds)"
         yield caption, figures.losses(inner, outer)
+    elif outer:
+        yield "Loss in the last epoch of each training", figures.losses({}, outer)
+
+
+def _model(recorded: Recorded, phase: Mapping) -> str:
+    """Which model a phase finetuned: the policy of a round, or the student of a row."""
+    if phase["split"] == keys.TRAIN:
+        return f"{round_label(phase['arm'], phase['round'])}, policy"
+    return label(recorded, phase["split"], phase["arm"], phase["round"])
 
 
 def _phase_table(records: Sequence[Mapping]) -> list[dict]:
