@@ -1,6 +1,7 @@
 """The one error that a user's mistake raises; the entry points print its sentence and no traceback."""
 
 import errno
+import sys
 from pathlib import Path
 
 DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
@@ -20,6 +21,13 @@ def read_text(path: str | Path, mend: str, name: str = "") -> str:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "not UTF-8 text"
         raise UserError(f"{name or path} cannot be read ({reason}); {mend}") from error
+
+
+def told(error: UserError | OSError) -> int:
+    """Prints the one sentence of an error -> the exit status of bad input. Raises an OSError that no disk is to blame
+    for."""
+    print(f"seal_jax: {disk_error(error) if isinstance(error, OSError) else error}", file=sys.stderr)
+    return 2
 
 
 def disk_error(error: OSError) -> UserError:

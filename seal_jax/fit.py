@@ -16,7 +16,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from seal_jax import config as config_lib
-from seal_jax.errors import UserError
+from seal_jax.errors import UserError, told
 from seal_jax.flags import read_config
 
 FLAGS = flags.FlagValues()
@@ -36,8 +36,7 @@ def main(argv: Sequence[str]) -> int:
     try:
         return run(*read_flags(argv))
     except UserError as error:
-        print(f"seal_jax: {error}", file=sys.stderr)
-        return 2
+        return told(error)
     except KeyboardInterrupt:
         print("\nseal_jax: stopped; start the same command again.", file=sys.stderr)
         return 130

@@ -18,7 +18,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from seal_jax import config as config_lib
-from seal_jax.errors import UserError, disk_error
+from seal_jax.errors import UserError, told
 from seal_jax.flags import read_config
 
 FLAGS = flags.FLAGS
@@ -33,12 +33,8 @@ def main(argv: Sequence[str]) -> int:
     try:
         values, workdir = read_flags(argv)
         run(values, workdir)
-    except UserError as error:
-        print(f"seal_jax: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(f"seal_jax: {disk_error(error)}", file=sys.stderr)
-        return 2
+    except (UserError, OSError) as error:
+        return told(error)
     except KeyboardInterrupt:
         print("\nseal_jax: stopped; start the same command again to continue.", file=sys.stderr)
         return 130

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from seal_jax.errors import UserError, disk_error
+from seal_jax.errors import UserError, told
 from seal_jax.main import quiet
 
 DEFAULT = "smollm2-135m-instruct"
@@ -26,12 +26,8 @@ def main(argv: Sequence[str]) -> int:
         args = parser().parse_args(argv)
         begun = args.run.__name__
         args.run(args)
-    except UserError as error:
-        print(f"seal_jax: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(f"seal_jax: {disk_error(error)}", file=sys.stderr)
-        return 2
+    except (UserError, OSError) as error:
+        return told(error)
     except KeyboardInterrupt:
         again = "" if begun == "run_ask" else "; nothing was saved, start the same command again"
         print(f"\nseal_jax: stopped{again}.", file=sys.stderr)

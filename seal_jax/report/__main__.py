@@ -18,7 +18,7 @@ from pathlib import Path
 
 from etils import epath
 
-from seal_jax.errors import UserError, disk_error
+from seal_jax.errors import UserError, told
 from seal_jax.report import compared, html, terminal
 from seal_jax.report.compare import compare
 from seal_jax.report.recorded import load
@@ -32,12 +32,8 @@ def main(argv: Sequence[str]) -> int:
             say(compared.FORMATS[args.format](compare(args.runs)), args.out)
         else:
             show(args)
-    except UserError as error:
-        print(f"seal_jax: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(f"seal_jax: {disk_error(error)}", file=sys.stderr)
-        return 2
+    except (UserError, OSError) as error:
+        return told(error)
     return 0
 
 

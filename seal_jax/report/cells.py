@@ -13,7 +13,13 @@ from seal_jax.runs import keys
 
 ABSENT, REPEATED = "–", "="
 NO_INTERVAL = f"± {ABSENT}"
-SCALES = {"accuracy": (100, 1), "expected": (100, 1), "log_likelihood": (1, 2), "reward": (1, 2)}  # factor, decimals
+SCALES = {  # factor, decimals
+    "accuracy": (100, 1),
+    "expected": (100, 1),
+    "log_likelihood": (1, 2),
+    "reward": (1, 2),
+    "correlation": (1, 2),
+}
 TITLES = {"accuracy": "accuracy, %", "expected": "expected, %", "log_likelihood": "log-likelihood"}
 DIFFERENCES = {
     "accuracy": "Difference in accuracy, points",

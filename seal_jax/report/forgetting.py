@@ -127,7 +127,7 @@ def tables(recorded: Recorded) -> list[Table]:
         gained = [_percent(np.array(part), "+") for part in zip(*_gained(*whole), strict=True)]
         rows.append(["difference", ABSENT, *gained, ABSENT, ABSENT, ABSENT])
     agreed = gate_agreement(found, recorded.updates)
-    note = SUMMARY_NOTE if agreed is None else f"{SUMMARY_NOTE} {GATE_NOTE} {number(agreed, 'log_likelihood', '+')}."
+    note = SUMMARY_NOTE if agreed is None else f"{SUMMARY_NOTE} {GATE_NOTE} {number(agreed, 'correlation', '+')}."
     return [*shown, Table(TITLE, ["arm", *SUMMARY], rows, note)]
 
 

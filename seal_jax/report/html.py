@@ -204,11 +204,10 @@ def _pictures(recorded: Recorded, lines: Sequence[Line], rounds: Sequence[Round]
         for record in recorded.phases
         if record["purpose"] == keys.TEACH and record.get("loss") is not None
     }
-    if inner:
-        caption = "Loss in the last epoch: inner loops (grey, median in black), and the policy's finetuning (diamonds)"
-        yield caption, figures.losses(inner, outer)
-    elif outer:
-        yield "Loss in the last epoch of each training", figures.losses({}, outer)
+    if inner or outer:
+        of_loops = ": inner loops (grey, median in black), and the policy's finetuning (diamonds)"
+        of_whom = of_loops if inner else " of each training"
+        yield f"Loss in the last epoch{of_whom}", figures.losses(inner, outer)
 
 
 def _model(recorded: Recorded, phase: Mapping) -> str:

@@ -72,14 +72,11 @@ _DOING = {
 }
 
 
-_AFTER_ANOTHER = {WRITE: "writing self-edits", TEACH: "learning", ANSWER: "answers"}
-
-
 def title(stage: Stage) -> str:
     """A stage in words: 'SEAL, round 1, evaluation: answers'."""
     if stage.arm in (CONTINUAL, CONTROLLED):
         number = f", passage {stage.round}" if stage.round else ""
-        return f"{stage.arm}{number}: {_AFTER_ANOTHER[stage.purpose]}"
+        return f"{stage.arm}{number}: {'learning' if stage.purpose == TEACH else _DOING[stage.purpose]}"
     if stage.arm == OWN:
         number = f"{stage.round} self-edit{'s' * (stage.round > 1)} each: " if stage.round else ""
         return number + ("training" if stage.purpose == TEACH else _DOING[stage.purpose])
